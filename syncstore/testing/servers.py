@@ -142,10 +142,8 @@ class MariaDBServer(DatabaseServer):
     def __init__(
         self, *, options: Sequence[str] = (), port: int | None = None, deadline: float = 60.0
     ) -> None:
-        program = find_program("mariadbd", "mysqld", package="mariadb-server-core")
-        self._installer = find_program(
-            "mariadb-install-db", "mysql_install_db", package="mariadb-server-core"
-        )
+        program = find_program("mariadbd", "mysqld", package="mariadb-server")
+        self._installer = find_program("mariadb-install-db", "mysql_install_db", package="mariadb-server")
         port = port or free_port()
         super().__init__("mariadb", [program], port, deadline=deadline)
         self._as_root = ["--user=root"] if os.geteuid() == 0 else []
