@@ -1,7 +1,7 @@
 """Signed requests replayed by wrk: the load.
 
-One wrk thread: it sends 50,000 requests a second, more than any server here answers, and the order of the
-requests is then the order of the list. wrk closes the loop: each of its connections sends the next request
+One wrk thread: it sends some 40,000 requests a second, more than one worker here answers, and the order of
+the requests is then the order of the list. wrk closes the loop: each of its connections sends the next request
 when the last one is answered, so p50 and p99 are those of a server that is never idle.
 """
 
