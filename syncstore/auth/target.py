@@ -21,7 +21,7 @@ _COMPONENT_SAFE = "!~*'()"
 _URL_SAFE = "/~!$&'()*+,;=:@[]\\|"
 
 _must_quote = re.compile(r"[^A-Za-z0-9_.\-~!$&'()*+,;=:@/]").search
-_is_unusual = re.compile(r"[^A-Za-z0-9_.\-~/]").search
+_is_unusual = re.compile(r"[^A-Za-z0-9_.\-~]").search
 _is_unsendable = re.compile(r"[\x00-\x20\x7f?#]").search
 _item = re.compile(r"(.*?/1\.5/[0-9]+/storage/[^/]+/)(.+)", re.DOTALL).fullmatch
 
@@ -51,11 +51,12 @@ def other_targets(environ: dict[str, Any], prefix: str, first: str) -> Iterator[
 
 def _others(environ: dict[str, Any], prefix: str) -> Iterator[str]:
     yield _requoted(environ, prefix)
-    path = _decoded(environ)
-    if environ.get("REQUEST_URI") or environ.get("RAW_URI") or _is_unusual(path) is None:
+    if environ.get("REQUEST_URI") or environ.get("RAW_URI"):
+        return
+    head, item = _split_item(_decoded(environ))
+    if _is_unusual(item) is None:
         return
     query = _query(environ)
-    head, item = _split_item(path)
     head = _prefixed(_quote(head, PATH_SAFE), prefix)
     for safe in (_COMPONENT_SAFE, "", _URL_SAFE):
         yield head + _quote(item, safe) + query
