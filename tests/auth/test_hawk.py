@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import re
+from binascii import b2a_base64
 from typing import Any
 
 import hawkauthlib
@@ -89,9 +90,7 @@ def test_a_mac_key_does_what_hmac_does(key: str, message: bytes) -> None:
     mac_key = MacKey(key)
 
     for _ in range(2):  # a MacKey is not used up
-        assert hawk.b2a_base64(hmac.digest(key.encode(), message, "sha256"), newline=False) == mac_key.mac(
-            message
-        )
+        assert b2a_base64(hmac.digest(key.encode(), message, "sha256"), newline=False) == mac_key.mac(message)
 
 
 def test_it_keeps_a_lone_question_mark_in_the_signature() -> None:
