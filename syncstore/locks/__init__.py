@@ -1,0 +1,1 @@
+"""Re-entrant, thread-local read/write locks on a user's collections, with exchangeable backends."""

@@ -1,0 +1,328 @@
+"""The one schema of settings: every key with its type, default and meaning.
+
+Three sources feed it, the later ones winning: the defaults here, the section `[app:main]` of the ini file, and
+the environment (`SYNCSTORE_` and the key in capitals, each dot as two underscores: `SYNCSTORE_LOCK__TIMEOUT`).
+A secret can stand in a file of its own instead: `auth.secrets_file` in the ini, `SYNCSTORE_AUTH__SECRETS_FILE` in
+the environment. An unknown key, a value out of range or a combination that cannot be right stops the start with
+one sentence that names the key. `syncstore config check` and the table in docs/settings.md come out of this page.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, field, fields
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+from syncstore.bso import is_collection
+from syncstore.errors import ConfigError
+from syncstore.limits import Limits
+
+_ENVIRONMENT_PREFIX = "SYNCSTORE_"
+# Not settings of the app but of the commands, which read them themselves.
+_NOT_SETTINGS = frozenset({"SYNCSTORE_CONFIG"})
+
+
+def _text(value: str) -> str:
+    return value.strip()
+
+
+def _words(value: str) -> tuple[str, ...]:
+    return tuple(value.split())
+
+
+def _flag(value: str) -> bool:
+    word = value.strip().lower()
+    if word in ("true", "yes", "on", "1"):
+        return True
+    if word in ("false", "no", "off", "0"):
+        return False
+    raise ValueError("must be true or false")
+
+
+def _number(lowest: int, highest: int = 2**53) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        number = int(value.strip())
+        if not lowest <= number <= highest:
+            raise ValueError(f"must be from {lowest} to {highest}")
+        return number
+
+    return parse
+
+
+def _seconds(lowest: float, highest: float = 86400.0) -> Callable[[str], float]:
+    def parse(value: str) -> float:
+        number = float(value.strip())
+        if not lowest <= number <= highest:
+            raise ValueError(f"must be from {lowest:g} to {highest:g} seconds")
+        return number
+
+    return parse
+
+
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        word = value.strip().lower()
+        if word not in choices:
+            raise ValueError(f"must be one of {', '.join(choices)}")
+        return word
+
+    return parse
+
+
+def _optional_bytes(value: str) -> int | None:
+    return None if value.strip().lower() in ("", "off", "none") else _number(1)(value)
+
+
+def _public_url(value: str) -> str:
+    url = value.strip().rstrip("/")
+    if url and not url.startswith(("http://", "https://")):
+        raise ValueError("must begin with http:// or https://")
+    if "?" in url or "#" in url or " " in url:
+        raise ValueError("must be scheme://host[:port][/prefix] and nothing more")
+    return url
+
+
+def _networks(value: str) -> tuple[str, ...]:
+    for word in value.split():
+        ip_network(word, strict=False)
+    return _words(value)
+
+
+def _overrides(value: str) -> dict[str, dict[str, int]]:
+    """The JSON object of per-collection limits, checked as far as this key alone can be."""
+    decoded = json.loads(value) if value.strip() else {}
+    if not isinstance(decoded, dict):
+        raise ValueError("must be a JSON object of collections")  # noqa: TRY004 - the caller turns ValueError into a sentence
+    for name, limits in decoded.items():
+        if not is_collection(name):
+            raise ValueError(f"{name!r} is no collection name")
+        if not isinstance(limits, dict) or not limits or set(limits) - set(Limits.OVERRIDABLE):
+            raise ValueError(f"{name}: must be an object with some of {', '.join(Limits.OVERRIDABLE)}")
+        for key, number in limits.items():
+            if isinstance(number, bool) or not isinstance(number, int) or number <= 0:
+                raise ValueError(f"{name}.{key} must be a number of bytes above 0")
+    return decoded
+
+
+def setting(
+    key: str, parse: Callable[[str], Any], default: Any, doc: str, *, secret: bool = False, shown: str = ""
+) -> Any:
+    """One key of the schema. `shown` replaces the default in the documentation where it needs words."""
+    return field(
+        default=default,
+        metadata={"key": key, "parse": parse, "doc": doc, "secret": secret, "shown": shown},
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All settings, parsed. `here` is the folder that relative defaults start from."""
+
+    here: Path = field(default=Path(), metadata={})
+
+    # -- the database
+    sqlalchemy_url: str = setting(
+        "sqlalchemy.url", _text, "", shown="`sqlite:///<here>/var/sync.db`", secret=True,
+        doc="The database: sqlite, mysql, mariadb or postgresql, as SQLAlchemy writes URLs.",
+    )
+    pool_size: int = setting(
+        "sqlalchemy.pool_size", _number(1, 1000), 8, "Database connections that a process keeps open."
+    )
+    max_overflow: int = setting(
+        "sqlalchemy.max_overflow", _number(0, 1000), 16, "Further connections that it may open under load."
+    )
+    pool_timeout: float = setting(
+        "sqlalchemy.pool_timeout", _seconds(0, 60), 5.0,
+        "Seconds that a request waits for a free connection before it answers 503.",
+    )
+    connect_timeout: float = setting(
+        "database.connect_timeout", _seconds(1, 60), 5.0, "Seconds to wait for a new database connection."
+    )
+    answer_timeout: float = setting(
+        "database.answer_timeout", _seconds(1, 600), 30.0,
+        "Seconds to wait for the answer to one statement before the connection is given up.",
+    )
+    migrate: str = setting(
+        "migrate", _one_of("auto", "check"), "check",
+        "What to do at start with a database of an older schema: `auto` brings it up to date, `check` refuses to start.",
+    )
+
+    # -- who asks
+    public_url: str = setting(
+        "public_url", _public_url, "", shown="from the request",
+        doc="The address that clients use, scheme://host[:port][/prefix]; also this node's name in tokens.",
+    )
+    trusted_proxies: tuple[str, ...] = setting(
+        "trusted_proxies", _networks, (),
+        "Addresses or networks of proxies whose X-Forwarded-Proto and X-Forwarded-Host are believed.",
+    )
+    secrets: tuple[str, ...] = setting(
+        "auth.secrets", _words, (), shown="generated once, kept beside the database", secret=True,
+        doc="The secrets that sign tokens, separated by spaces, newest last: all verify, the last one signs.",
+    )
+    master_secrets: tuple[str, ...] = setting(
+        "auth.master_secrets", _words, (), secret=True,
+        doc="Master secrets from which each node's secret is derived, newest last. Instead of `auth.secrets`.",
+    )
+    node_secrets: str = setting(
+        "auth.node_secrets", _text, "",
+        "A file with one line per node, `node,time:secret[,time:secret...]`. Instead of `auth.secrets`.",
+    )
+    nodes: tuple[str, ...] = setting(
+        "auth.nodes", _words, (), "Node names accepted in tokens beside `public_url`."
+    )
+    check_node: bool = setting(
+        "auth.check_node", _flag, True, "Whether a token for another node is refused with 401, as it must be after a move."
+    )
+    expired_token_window: int = setting(
+        "auth.expired_token_window", _number(0), 7200,
+        "Seconds for which info/collections still accepts a token that has expired.",
+    )
+    verify_payload_hash: bool = setting(
+        "auth.verify_payload_hash", _flag, False, "Whether a Hawk payload hash, where a client sends one, must match the body."
+    )
+    token_cache_size: int = setting(
+        "auth.token_cache_size", _number(1, 10_000_000), 20_000, "Verified tokens that a process remembers."
+    )
+
+    # -- limits
+    max_request_bytes: int = setting(
+        "limits.max_request_bytes", _number(1), 2_625_536, "Bytes of a request's body."
+    )
+    max_record_payload_bytes: int = setting(
+        "limits.max_record_payload_bytes", _number(1), 2_621_440, "Bytes of one item's payload."
+    )
+    max_post_records: int = setting(
+        "limits.max_post_records", _number(1, 1000), 100, "Items in one POST."
+    )
+    max_post_bytes: int = setting("limits.max_post_bytes", _number(1), 2_621_440, "Bytes of payload in one POST.")
+    max_total_records: int = setting("limits.max_total_records", _number(1), 10_000, "Items in one batch.")
+    max_total_bytes: int = setting("limits.max_total_bytes", _number(1), 262_144_000, "Bytes of payload in one batch.")
+    limits_of_collections: dict[str, dict[str, int]] = setting(
+        "limits.collections", _overrides, None,
+        'Other limits for single collections, as JSON: `{"name": {"max_record_payload_bytes": 1000000}}`.',
+    )
+    quota: int | None = setting(
+        "quota.bytes", _optional_bytes, None, "Bytes of payload that a user may store; `off` for no quota.", shown="`off`"
+    )
+    batch_enabled: bool = setting("batch.enabled", _flag, True, "Whether clients may upload in batches.")
+    batch_lifetime: int = setting("batch.lifetime", _number(1), 7200, "Seconds after which an open batch is forgotten.")
+
+    # -- locks and faults
+    lock_backend: str = setting(
+        "lock.backend", _one_of("sql"), "sql", "Where locks live. `sql`: in the transaction that writes."
+    )
+    lock_timeout: float = setting(
+        "lock.timeout", _seconds(0, 60), 5.0, "Seconds that a writer waits for another one before it answers 503; 0 does not wait."
+    )
+    retry_after_conflict: int = setting(
+        "retry_after.conflict", _number(1, 86400), 10, "Seconds of Retry-After when another writer was at work."
+    )
+    retry_after_outage: int = setting(
+        "retry_after.outage", _number(1, 86400), 60, "Seconds of Retry-After when the database does not answer."
+    )
+    backoff: int = setting(
+        "backoff.seconds", _number(0, 86400), 0, "When above 0, X-Weave-Backoff asks clients to come back later than this."
+    )
+    backoff_probability: float = setting(
+        "backoff.probability", _seconds(0, 1), 1.0, "The share of answers that carry X-Weave-Backoff, from 0 to 1."
+    )
+
+    # -- what else the web answers
+    cors_max_age: int = setting("cors.max_age", _number(1), 1_728_000, "Seconds for which a browser may keep a CORS preflight.")
+    alert: str = setting("alert", _text, "", "Text of X-Weave-Alert, shown to users by their clients; empty for none.")
+    block_old_ios: bool = setting(
+        "block_old_ios", _flag, False, "Whether Firefox for iOS before version 20, which crashes on some answers, is kept out with 503."
+    )
+    version_file: str = setting("version_file", _text, "", "A JSON file that /__version__ answers; empty for a 404.")
+
+    # -- purge
+    purge_interval: float = setting(
+        "purge.interval", _seconds(0, 604800), 0.0, "Seconds between purges inside the serving process; 0 leaves it to `syncstore purge`."
+    )
+    purge_grace: int = setting(
+        "purge.grace", _number(0), 86400, "Seconds for which an expired item or batch is kept before it is purged."
+    )
+    purge_step: int = setting("purge.step", _number(1, 100_000), 1000, "Rows or users that one step of a purge looks at.")
+
+    # -- syncstore serve
+    bind: str = setting("serve.bind", _text, "127.0.0.1:8000", "HOST:PORT that `syncstore serve` listens on.")
+    workers: int = setting("serve.workers", _number(1, 1024), 1, "Processes of `syncstore serve`: one per core.")
+    threads: int = setting("serve.threads", _number(1, 256), 4, "Threads in each process, which overlap their waits for the database.")
+
+    def __post_init__(self) -> None:
+        """Fill in what depends on other keys, and refuse what cannot be right together."""
+        if not self.sqlalchemy_url:
+            object.__setattr__(self, "sqlalchemy_url", f"sqlite:///{self.here.resolve()}/var/sync.db")
+        if self.limits_of_collections is None:
+            object.__setattr__(self, "limits_of_collections", {})
+        if sum(map(bool, (self.secrets, self.master_secrets, self.node_secrets))) > 1:
+            raise ConfigError("only one of auth.secrets, auth.master_secrets and auth.node_secrets can be set")
+        if self.node_secrets and not (self.public_url or self.nodes):
+            raise ConfigError("auth.node_secrets needs public_url or auth.nodes, to know which node this is")
+        if self.master_secrets and not (self.public_url or self.nodes):
+            raise ConfigError("auth.master_secrets needs public_url or auth.nodes, to know which node this is")
+        self.limits.check()
+
+    @property
+    def limits(self) -> Limits:
+        """The limits of requests, with their overrides."""
+        return Limits(
+            max_request_bytes=self.max_request_bytes,
+            max_record_payload_bytes=self.max_record_payload_bytes,
+            max_post_records=self.max_post_records,
+            max_post_bytes=self.max_post_bytes,
+            max_total_records=self.max_total_records,
+            max_total_bytes=self.max_total_bytes,
+            collections=self.limits_of_collections,
+        )
+
+
+def schema() -> list[Field[Any]]:
+    """The fields that are settings, in the order of the documentation."""
+    return [one for one in fields(Settings) if "key" in one.metadata]
+
+
+def read_settings(ini: Mapping[str, str], environment: Mapping[str, str], here: Path) -> Settings:
+    """The settings of an ini section and an environment. Raises ConfigError naming the first wrong key."""
+    texts = dict(ini)
+    known = {one.metadata["key"]: one for one in schema()}
+    for name, value in environment.items():
+        if name.startswith(_ENVIRONMENT_PREFIX) and name not in _NOT_SETTINGS:
+            key = name[len(_ENVIRONMENT_PREFIX) :].lower().replace("__", ".")
+            if key not in known and not _names_secret_file(key, known):
+                raise ConfigError(f"the environment variable {name} stands for the unknown setting {key!r}")
+            texts[key] = value
+            # A secret from the environment replaces one from the ini, in whichever form either is given.
+            texts.pop(key.removesuffix("_file") if key not in known else f"{key}_file", None)
+    values: dict[str, Any] = {"here": here}
+    for key, text in texts.items():
+        one = known.get(key)
+        if one is None and _names_secret_file(key, known):
+            one = known[key.removesuffix("_file")]
+            if one.metadata["key"] in texts:
+                raise ConfigError(f"{one.metadata['key']} and {key} are both set: keep one")
+            text = _read_secret_file(key, here / text.strip())
+        if one is None:
+            raise ConfigError(f"unknown setting {key!r}")
+        try:
+            values[one.name] = one.metadata["parse"](text)
+        except ValueError as error:
+            shown = "" if one.metadata["secret"] else f" = {text.strip()[:80]}"
+            raise ConfigError(f"{key}{shown}: {error}") from error
+    return Settings(**values)
+
+
+def _names_secret_file(key: str, known: Mapping[str, Field[Any]]) -> bool:
+    one = known.get(key.removesuffix("_file"))
+    return key.endswith("_file") and one is not None and bool(one.metadata["secret"])
+
+
+def _read_secret_file(key: str, path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{key}: cannot read {path}: {error}") from error

@@ -1,0 +1,1 @@
+"""Where users' collections are kept: the interface in `api`, the stores beside it."""

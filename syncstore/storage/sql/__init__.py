@@ -1,0 +1,1 @@
+"""The durable store: users' collections in SQLite, MariaDB/MySQL or PostgreSQL."""

@@ -1,0 +1,128 @@
+"""What the store asks of a database's dialect.
+
+Connections are in autocommit mode: a read is one statement and so one snapshot without BEGIN and COMMIT. A unit
+of work begins with the statement that locks the user's row and ends by sending its writes together with COMMIT,
+in as few round trips as the driver allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, NamedTuple, Protocol
+
+from sqlalchemy import Insert, Select, Table
+from sqlalchemy.engine.interfaces import Dialect as SqlalchemyDialect
+
+from syncstore.bso import BSO
+
+Connection = Any  # a DBAPI connection: PEP 249 gives no types
+Row = tuple[Any, ...]
+
+Fault = Literal["lock timeout", "conflict", "duplicate", "disconnect", "outage"]
+"""Why a driver raised: others held the lock too long; the transaction was rolled back in favour of another;
+the key exists already; the connection is gone; the database refused or failed otherwise."""
+
+
+class Waits(NamedTuple):
+    """How long to wait, in seconds: for a lock, for a connection, for an answer."""
+
+    lock: float
+    connect: float
+    answer: float
+
+
+class Write(NamedTuple):
+    """One statement of a unit of work, ready to send."""
+
+    sql: str
+    parameters: Sequence[object]
+
+
+class ItemRow(NamedTuple):
+    """All columns of `bso`, in the table's order. Times in milliseconds."""
+
+    userid: int
+    collection: int
+    id: str
+    sortindex: int | None
+    modified: int
+    payload: str
+    payload_size: int
+    ttl: int
+
+
+class StagedRow(NamedTuple):
+    """All columns of `batch_upload_items`, in the table's order; None was absent in the request."""
+
+    userid: int
+    batch: int
+    id: str
+    sortindex: int | None
+    payload: str | None
+    payload_size: int | None
+    ttl_offset: int | None
+
+
+class Dialect(Protocol):
+    """One kind of database."""
+
+    name: str
+    error: type[Exception]
+    """The root of the driver's exceptions."""
+
+    compiler: SqlalchemyDialect
+    """What turns Core statements into this database's text, with positional parameters."""
+
+    nulls_first: bool
+    """Whether a descending sort puts NULL first unless told otherwise."""
+
+    lateral: bool
+    """Whether a listing needs LATERAL for its order to come from the index."""
+
+    def engine_options(self) -> dict[str, Any]:
+        """Arguments of `create_engine` beyond the pool's."""
+
+    def prepare(self, connection: Connection) -> None:
+        """Set up a new connection, once."""
+
+    def fetch(self, connection: Connection, sql: str, parameters: Sequence[object]) -> list[Row]:
+        """All rows of one statement."""
+
+    def execute(self, connection: Connection, sql: str, parameters: Sequence[object]) -> int:
+        """Run one statement; the number of rows it touched."""
+
+    def lock_user(
+        self, connection: Connection, uid: int, *, exclusive: bool, timeout: float
+    ) -> int | None:
+        """Begin a transaction and lock the user's row in its first statement; the high-water mark in
+        milliseconds, or None when the user has no row. The lock is waited for at most `timeout` seconds."""
+
+    def finish(self, connection: Connection, writes: Sequence[Write]) -> None:
+        """Run the writes in order and COMMIT."""
+
+    def rollback(self, connection: Connection) -> None:
+        """ROLLBACK."""
+
+    def classify(self, error: Exception, connection: Connection | None) -> Fault:
+        """Why the driver raised `error`; `connection` is None when it came from connecting."""
+
+    def upsert(
+        self, table: Table, columns: Iterable[str], *, select: Select[Any] | None = None, keep_null: bool = False
+    ) -> Insert:
+        """An insert that takes over the named columns where the primary key exists already.
+
+        `select` yields the rows, all columns in the table's order. With `keep_null` a NULL among the new values
+        leaves the old value in place.
+        """
+
+    def put_items(self, rows: Sequence[ItemRow], *, keep_payload: bool) -> Write:
+        """One statement that creates or replaces items; with `keep_payload` existing payloads stay."""
+
+    def stage_items(self, rows: Sequence[StagedRow]) -> Write:
+        """One statement that stages items field by field over what the batch holds already."""
+
+    def items(self, rows: Sequence[Row]) -> list[BSO]:
+        """BSOs of rows that end in (id, modified in ms, sortindex, payload)."""
+
+    def text_of_id(self, value: Any) -> str:
+        """An item id as the driver returns it, as text."""

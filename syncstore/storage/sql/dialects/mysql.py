@@ -1,0 +1,181 @@
+"""MariaDB and MySQL through mysqlclient.
+
+The driver writes parameters into the text, escaped, so several statements travel in one packet: BEGIN with the
+lock, and all writes with COMMIT. That makes a write transaction of three round trips. READ COMMITTED is enough,
+since every writer holds the user's row, and it keeps InnoDB from locking gaps beside it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import MySQLdb
+from MySQLdb.constants import CLIENT
+from sqlalchemy import Insert, Select, Table, func
+from sqlalchemy.dialects import mysql as sqlalchemy_mysql
+from sqlalchemy.engine import URL
+
+from syncstore.bso import BSO
+from syncstore.storage.sql.compiling import RowsStatement
+from syncstore.storage.sql.dialects.api import Connection, Fault, ItemRow, Row, StagedRow, Waits, Write
+from syncstore.storage.sql.schema import batch_upload_items, bso
+
+_LOCK = "BEGIN; /* lock_user */ SELECT high_water FROM users WHERE userid = %d "
+_POLL_SECONDS = 0.02
+
+# Codes of the server and the client library (errmsg.h, mysqld_error.h).
+_LOCK_TIMEOUT = {1205, 3572}
+_CONFLICT = {1213, 1020}  # deadlock; a row changed under a reader (MariaDB's snapshot check)
+_DUPLICATE = {1062}
+_DISCONNECT = {1053, 1077, 1079, 1152, 1158, 1159, 1160, 1161, 1184, 1927, 2006, 2013, 2014, 2045, 2055, 4031}
+
+
+class MysqlDialect:
+    """The dialect of `mysql://` and `mariadb://` URLs."""
+
+    name = "mysql"
+    error: type[Exception] = MySQLdb.Error
+    nulls_first = False
+    lateral = False
+
+    def __init__(self, url: URL, waits: Waits) -> None:
+        self._waits = waits
+        self.compiler = sqlalchemy_mysql.dialect(paramstyle="format")
+        self._put = self._rows("put_items", bso, ("sortindex", "modified", "payload", "payload_size", "ttl"))
+        self._touch = self._rows("touch_items", bso, ("sortindex", "modified", "ttl"))
+        self._stage = self._rows(
+            "stage_items",
+            batch_upload_items,
+            ("sortindex", "payload", "payload_size", "ttl_offset"),
+            keep_null=True,
+        )
+
+    def _rows(self, name: str, table: Table, columns: Iterable[str], *, keep_null: bool = False) -> RowsStatement:
+        return RowsStatement(name, self.upsert(table, columns, keep_null=keep_null), table, self.compiler)
+
+    def engine_options(self) -> dict[str, Any]:
+        """Autocommit, full Unicode, and an end to every wait: whole seconds, the driver knows no others.
+
+        CLIENT.FOUND_ROWS is left out: a row count is the number of rows changed.
+        """
+        return {
+            "paramstyle": "format",
+            "connect_args": {
+                "autocommit": True,
+                "charset": "utf8mb4",
+                "connect_timeout": max(1, round(self._waits.connect)),
+                "read_timeout": max(1, round(self._waits.answer)),
+                "write_timeout": max(1, round(self._waits.answer)),
+                "client_flag": CLIENT.MULTI_STATEMENTS,
+            },
+        }
+
+    def prepare(self, connection: Connection) -> None:
+        """Isolation, the bound of lock waits, and no silent truncation of a value."""
+        cursor = connection.cursor()
+        cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+        cursor.execute("SET SESSION innodb_lock_wait_timeout = %d" % max(1, int(self._waits.lock)))
+        cursor.execute("SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'")
+        cursor.close()
+
+    def fetch(self, connection: Connection, sql: str, parameters: Sequence[object]) -> list[Row]:
+        """All rows of one statement."""
+        cursor = connection.cursor()
+        cursor.execute(sql, parameters)
+        rows: list[Row] = cursor.fetchall()
+        cursor.close()
+        return rows
+
+    def execute(self, connection: Connection, sql: str, parameters: Sequence[object]) -> int:
+        """Run one statement; the number of rows it touched."""
+        cursor = connection.cursor()
+        touched: int = cursor.execute(sql, parameters)
+        cursor.close()
+        return touched
+
+    def lock_user(self, connection: Connection, uid: int, *, exclusive: bool, timeout: float) -> int | None:
+        """BEGIN and SELECT ... FOR UPDATE in one packet.
+
+        InnoDB waits whole seconds and at least one. A shorter timeout than that asks again and again without
+        waiting, which only locks of odd settings do.
+        """
+        sql = _LOCK % uid + ("FOR UPDATE" if exclusive else "LOCK IN SHARE MODE")
+        if timeout == self._waits.lock and timeout >= 1:
+            return self._begin(connection, sql)
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                return self._begin(connection, sql + " NOWAIT")
+            except MySQLdb.OperationalError as error:
+                if self.classify(error, connection) != "lock timeout" or time.monotonic() >= deadline:
+                    raise
+                self.rollback(connection)
+                time.sleep(_POLL_SECONDS)
+
+    def _begin(self, connection: Connection, sql: str) -> int | None:
+        cursor = connection.cursor()
+        cursor.execute(sql)
+        cursor.nextset()
+        row = cursor.fetchone()
+        cursor.close()
+        return None if row is None else row[0]
+
+    def finish(self, connection: Connection, writes: Sequence[Write]) -> None:
+        """The writes and COMMIT in one packet; the server stops at the first statement that fails."""
+        cursor = connection.cursor()
+        if not writes:
+            cursor.execute("COMMIT")
+        else:
+            parameters = [value for write in writes for value in write.parameters]
+            cursor.execute("; ".join([write.sql for write in writes]) + "; COMMIT", parameters)
+            while cursor.nextset() is not None:
+                pass
+        cursor.close()
+
+    def rollback(self, connection: Connection) -> None:
+        """ROLLBACK."""
+        connection.rollback()
+
+    def classify(self, error: Exception, connection: Connection | None) -> Fault:
+        """By the error's number; 1040 (too many connections) and the rest are outages."""
+        code = error.args[0] if error.args else None
+        if code in _LOCK_TIMEOUT:
+            return "lock timeout"
+        if code in _CONFLICT:
+            return "conflict"
+        if code in _DUPLICATE:
+            return "duplicate"
+        if code in _DISCONNECT or isinstance(error, MySQLdb.InterfaceError):
+            return "disconnect"
+        return "outage"
+
+    def upsert(
+        self, table: Table, columns: Iterable[str], *, select: Select[Any] | None = None, keep_null: bool = False
+    ) -> Insert:
+        """INSERT ... ON DUPLICATE KEY UPDATE (see Dialect)."""
+        insert = sqlalchemy_mysql.insert(table)
+        if select is not None:
+            insert = insert.from_select(list(table.columns.keys()), select)
+        new = insert.inserted
+        return insert.on_duplicate_key_update(
+            {name: func.coalesce(new[name], table.c[name]) if keep_null else new[name] for name in columns}
+        )
+
+    def put_items(self, rows: Sequence[ItemRow], *, keep_payload: bool) -> Write:
+        """All rows in one INSERT."""
+        return (self._touch if keep_payload else self._put).write(rows)
+
+    def stage_items(self, rows: Sequence[StagedRow]) -> Write:
+        """All rows in one INSERT."""
+        return self._stage.write(rows)
+
+    def items(self, rows: Sequence[Row]) -> list[BSO]:
+        """BSOs of rows that end in (id, modified in ms, sortindex, payload); ids come as bytes."""
+        return [BSO(row[-4].decode("ascii"), row[-3] // 10, row[-1], row[-2]) for row in rows]
+
+    def text_of_id(self, value: Any) -> str:
+        """A VARBINARY comes as bytes."""
+        text: str = value.decode("ascii")
+        return text

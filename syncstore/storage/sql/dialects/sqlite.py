@@ -1,0 +1,144 @@
+"""SQLite: one file, write-ahead log, one writer at a time in the whole database.
+
+`BEGIN IMMEDIATE` is the lock, of every user at once; readers are never blocked. Writers of one process queue
+in SQLite's own busy wait, which is bounded by the lock timeout.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Insert, Select, Table, func
+from sqlalchemy.dialects import sqlite as sqlalchemy_sqlite
+from sqlalchemy.engine import URL
+
+from syncstore.bso import BSO
+from syncstore.errors import ConfigError
+from syncstore.storage.sql.compiling import RowsStatement
+from syncstore.storage.sql.dialects.api import Connection, Fault, ItemRow, Row, StagedRow, Waits, Write
+from syncstore.storage.sql.schema import batch_upload_items, bso
+
+_LOCK_HIGH_WATER = "/* lock_user */ SELECT high_water FROM users WHERE userid = ?"
+# Since 3.35 (2021): the upserts and the row values in use here.
+_OLDEST = (3, 35, 0)
+
+
+class SqliteDialect:
+    """The dialect of `sqlite:///` URLs."""
+
+    name = "sqlite"
+    error: type[Exception] = sqlite3.Error
+    nulls_first = False
+    lateral = False
+
+    def __init__(self, url: URL, waits: Waits) -> None:
+        if not url.database or url.database == ":memory:" or "mode=memory" in str(url):
+            raise ConfigError("sqlalchemy.url: SQLite needs a file here, since each connection would see its own memory")
+        if sqlite3.sqlite_version_info < _OLDEST:
+            raise ConfigError(f"SQLite {sqlite3.sqlite_version} is too old, 3.35 is needed")
+        self._waits = waits
+        self.compiler = sqlalchemy_sqlite.dialect(paramstyle="qmark")
+        self._put = self._rows("put_items", bso, ("sortindex", "modified", "payload", "payload_size", "ttl"))
+        self._touch = self._rows("touch_items", bso, ("sortindex", "modified", "ttl"))
+        self._stage = self._rows(
+            "stage_items",
+            batch_upload_items,
+            ("sortindex", "payload", "payload_size", "ttl_offset"),
+            keep_null=True,
+        )
+
+    def _rows(self, name: str, table: Table, columns: Iterable[str], *, keep_null: bool = False) -> RowsStatement:
+        insert = self.upsert(table, columns, keep_null=keep_null)
+        return RowsStatement(name, insert, table, self.compiler)
+
+    def engine_options(self) -> dict[str, Any]:
+        """Autocommit, and connections that may move between threads (the pool gives one to one at a time)."""
+        return {
+            "paramstyle": "qmark",
+            "connect_args": {
+                "isolation_level": None,
+                "check_same_thread": False,
+                "timeout": self._waits.lock,
+                "cached_statements": 256,
+            },
+        }
+
+    def prepare(self, connection: Connection) -> None:
+        """Write-ahead log, which survives the death of the process, and a sync at checkpoints only."""
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA cache_size = -16384")
+
+    def fetch(self, connection: Connection, sql: str, parameters: Sequence[object]) -> list[Row]:
+        """All rows of one statement."""
+        rows: list[Row] = connection.execute(sql, parameters).fetchall()
+        return rows
+
+    def execute(self, connection: Connection, sql: str, parameters: Sequence[object]) -> int:
+        """Run one statement; the number of rows it touched."""
+        touched: int = connection.execute(sql, parameters).rowcount
+        return touched
+
+    def lock_user(self, connection: Connection, uid: int, *, exclusive: bool, timeout: float) -> int | None:
+        """BEGIN IMMEDIATE, or for a shared lock a snapshot, which no writer disturbs."""
+        if timeout == self._waits.lock:
+            connection.execute("BEGIN IMMEDIATE" if exclusive else "BEGIN")
+        else:
+            connection.execute(f"PRAGMA busy_timeout = {int(timeout * 1000)}")
+            try:
+                connection.execute("BEGIN IMMEDIATE" if exclusive else "BEGIN")
+            finally:
+                connection.execute(f"PRAGMA busy_timeout = {int(self._waits.lock * 1000)}")
+        row = connection.execute(_LOCK_HIGH_WATER, (uid,)).fetchone()
+        return None if row is None else row[0]
+
+    def finish(self, connection: Connection, writes: Sequence[Write]) -> None:
+        """Run the writes and COMMIT."""
+        for sql, parameters in writes:
+            connection.execute(sql, parameters)
+        connection.execute("COMMIT")
+
+    def rollback(self, connection: Connection) -> None:
+        """ROLLBACK, unless SQLite did so itself."""
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+    def classify(self, error: Exception, connection: Connection | None) -> Fault:
+        """BUSY is contention; what else SQLite reports (disk full, I/O, damage) is an outage."""
+        code = getattr(error, "sqlite_errorcode", None)
+        if code is not None and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return "lock timeout"
+        if isinstance(error, sqlite3.IntegrityError):
+            return "duplicate"
+        return "outage"
+
+    def upsert(
+        self, table: Table, columns: Iterable[str], *, select: Select[Any] | None = None, keep_null: bool = False
+    ) -> Insert:
+        """INSERT ... ON CONFLICT DO UPDATE (see Dialect)."""
+        insert = sqlalchemy_sqlite.insert(table)
+        if select is not None:
+            insert = insert.from_select(list(table.columns.keys()), select)
+        new = insert.excluded
+        changes = {
+            name: func.coalesce(new[name], table.c[name]) if keep_null else new[name] for name in columns
+        }
+        return insert.on_conflict_do_update(index_elements=list(table.primary_key.columns), set_=changes)
+
+    def put_items(self, rows: Sequence[ItemRow], *, keep_payload: bool) -> Write:
+        """All rows in one INSERT."""
+        return (self._touch if keep_payload else self._put).write(rows)
+
+    def stage_items(self, rows: Sequence[StagedRow]) -> Write:
+        """All rows in one INSERT."""
+        return self._stage.write(rows)
+
+    def items(self, rows: Sequence[Row]) -> list[BSO]:
+        """BSOs of rows that end in (id, modified in ms, sortindex, payload)."""
+        return [BSO(row[-4], row[-3] // 10, row[-1], row[-2]) for row in rows]
+
+    def text_of_id(self, value: Any) -> str:
+        """SQLite returns text."""
+        return str(value)

@@ -1,0 +1,137 @@
+"""Bringing a database to the schema of this version, once, however many processes start together."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+import syncstore
+from syncstore.errors import ConfigError, Unavailable
+
+log = logging.getLogger(__name__)
+
+_LOCK_NAME = "syncstore_migrate"
+_LOCK_NUMBER = 7_203_551  # PostgreSQL's advisory locks have numbers, this one is ours
+_LOCK_SECONDS = 60
+
+
+def scripts() -> ScriptDirectory:
+    """The migration scripts: inside an installed package, beside it in a checkout."""
+    package = Path(syncstore.__file__).parent
+    for folder in (package / "migrations", package.parent / "migrations"):
+        if (folder / "versions").is_dir():
+            config = Config()
+            config.set_main_option("script_location", str(folder).replace("%", "%%"))
+            config.set_main_option("path_separator", "os")
+            return ScriptDirectory.from_config(config)
+    raise ConfigError("the migrations are missing from this installation")
+
+
+def newest() -> str:
+    """The schema version that this code works with."""
+    head = scripts().get_current_head()
+    if head is None:
+        raise ConfigError("the migrations are missing from this installation")
+    return head
+
+
+def version(url: str) -> str | None:
+    """The schema version of the database; None when it was never set up."""
+    try:
+        with _engine(url).connect() as connection:
+            return MigrationContext.configure(connection).get_current_revision()
+    except SQLAlchemyError as error:
+        raise Unavailable(f"the database cannot be asked for its schema version: {_first_line(error)}") from error
+
+
+def upgrade(url: str) -> bool:
+    """Bring the database up to date; whether there was anything to do.
+
+    Processes that start together wait for the first one, up to a minute.
+    """
+    script = scripts()
+    try:
+        # Cheap and without a lock in the ordinary case.
+        if version(url) == script.get_current_head():
+            return False
+        with _alone(url), _engine(url).connect() as connection:
+            return _run(connection, script)
+    except SQLAlchemyError as error:
+        raise Unavailable(f"the migration failed: {_first_line(error)}") from error
+
+
+def _run(connection: Connection, script: ScriptDirectory) -> bool:
+    head = script.get_current_head()
+    current = MigrationContext.configure(connection).get_current_revision()
+    connection.rollback()
+    if current == head:
+        return False
+    known = {revision.revision for revision in script.walk_revisions()}
+    if current is not None and current not in known:
+        raise ConfigError(f"the database has schema {current}, which is newer than this syncstore: upgrade it")
+    log.info("migrating the database from schema %s to %s", current or "nothing", head)
+
+    def steps(revision: Any, _context: MigrationContext) -> Any:
+        return script._upgrade_revs("head", revision)  # what alembic's own `upgrade` command calls
+
+    options: dict[str, Any] = {"fn": steps, "script": script, "transaction_per_migration": True}
+    if connection.dialect.name == "sqlite":
+        options["transactional_ddl"] = True  # true of the engine below, which begins transactions itself
+    context = MigrationContext.configure(connection, opts=options)
+    with Operations.context(context):
+        context.run_migrations()
+    connection.commit()
+    return True
+
+
+def _engine(url: str) -> Engine:
+    """An engine for this module alone: SQLAlchemy's own transactions, no pool left behind."""
+    engine = create_engine(url, poolclass=NullPool)
+    if engine.dialect.name == "sqlite":
+        Path(make_url(url).database or "").parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # The driver's own idea of transactions leaves DDL outside of them.
+        event.listen(engine, "connect", lambda connection, _: setattr(connection, "isolation_level", None))
+        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+    return engine
+
+
+@contextmanager
+def _alone(url: str) -> Iterator[None]:
+    """Be the only process that migrates this database."""
+    parsed = make_url(url)
+    backend = parsed.get_backend_name()
+    if backend == "sqlite":
+        with open(f"{parsed.database}.migrating", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        return
+    with _engine(url).connect() as connection:
+        if backend == "postgresql":
+            connection.execute(text(f"SET lock_timeout = '{_LOCK_SECONDS}s'"))
+            connection.execute(text("SELECT pg_advisory_lock(:number)"), {"number": _LOCK_NUMBER})
+        else:
+            granted = connection.execute(
+                text("SELECT GET_LOCK(CONCAT(:name, '.', DATABASE()), :seconds)"),
+                {"name": _LOCK_NAME, "seconds": _LOCK_SECONDS},
+            ).scalar()
+            if granted != 1:
+                raise Unavailable(f"another process has been migrating the database for {_LOCK_SECONDS} s", 60)
+        # Both locks belong to the session and go with the connection.
+        yield
+        connection.invalidate()
+
+
+def _first_line(error: Exception) -> str:
+    return str(getattr(error, "orig", None) or error).split("\n", 1)[0][:200]

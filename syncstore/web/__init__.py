@@ -1,0 +1,1 @@
+"""HTTP and nothing but HTTP: from the bytes of a request to a call of the storage, and back."""

@@ -1,0 +1,89 @@
+"""What a view is given: who asks for what, and the parts of the request read with their bounds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from syncstore.auth.authenticator import Identity
+from syncstore.clock import parse_ticks
+from syncstore.errors import InvalidRequest, NotModified, PreconditionFailed, TooLarge
+
+_NO_IDENTITY = Identity(0, None, None, None, None)
+
+
+class StorageRequest:
+    """One request to a user's storage. `collection` and `item` are empty where the URL has none."""
+
+    __slots__ = ("_body", "collection", "environ", "identity", "item", "modified_since", "uid", "unmodified_since")
+
+    def __init__(self, environ: dict[str, Any], uid: int, collection: str, item: str) -> None:
+        self.environ = environ
+        self.uid = uid
+        self.collection = collection
+        self.item = item
+        self.identity = _NO_IDENTITY
+        self.modified_since: int | None = None
+        self.unmodified_since: int | None = None
+        self._body: bytes | None = None
+
+    # -- preconditions (sync-api section 9)
+
+    def read_preconditions(self) -> None:
+        """Parse the two headers. Raises InvalidRequest for one that is no time, or when both are there."""
+        since = self.environ.get("HTTP_X_IF_UNMODIFIED_SINCE")
+        if since is not None:
+            self.unmodified_since = parse_ticks(since)
+        since = self.environ.get("HTTP_X_IF_MODIFIED_SINCE")
+        if since is not None:
+            self.modified_since = parse_ticks(since)
+            if self.unmodified_since is not None:
+                raise InvalidRequest("X-If-Modified-Since and X-If-Unmodified-Since together")
+
+    def check_read(self, modified: int) -> None:
+        """Raise NotModified or PreconditionFailed for a resource of this time, in ticks, 0 when missing."""
+        if self.modified_since is not None and modified <= self.modified_since:
+            raise NotModified(modified)
+        self.check_write(modified)
+
+    def check_write(self, modified: int) -> None:
+        """Raise PreconditionFailed. X-If-Modified-Since means nothing to a write."""
+        if self.unmodified_since is not None and modified > self.unmodified_since:
+            raise PreconditionFailed(modified)
+
+    # -- the body
+
+    @property
+    def media_type(self) -> str:
+        """The Content-Type without parameters, in lower case; empty when there is none."""
+        content_type: str = self.environ.get("CONTENT_TYPE") or ""
+        return content_type.partition(";")[0].strip().lower()
+
+    def body(self, limit: int) -> bytes:
+        """The whole body, of at most `limit` bytes; more is refused before it is read.
+
+        Read from the server's stream itself: the framework would put it into a temporary file first.
+        """
+        if self._body is None:
+            self._body = self._read(limit)
+            if self.identity.hash:
+                self.identity.verify_payload(self.media_type, self._body)
+        return self._body
+
+    def _read(self, limit: int) -> bytes:
+        text = self.environ.get("CONTENT_LENGTH")
+        stream = self.environ["wsgi.input"]
+        if not text:
+            # No length: a chunked body, or none.
+            body: bytes = stream.read(limit + 1)
+            if len(body) > limit:
+                raise TooLarge(None, limit)
+            return body
+        if not (text.isascii() and text.isdigit()):
+            raise InvalidRequest("Content-Length is no number")
+        if len(text) > 18 or int(text) > limit:
+            raise TooLarge(int(text[:18]), limit)
+        length = int(text)
+        body = stream.read(length)
+        if len(body) != length:
+            raise InvalidRequest("the body ended before its Content-Length")
+        return body
