@@ -85,6 +85,13 @@ def test_it_hashes_the_known_payload() -> None:
     assert payload_hash("application/json", body + b" ") != M2C_HASH
 
 
+@pytest.mark.parametrize("length", [0, 1, 44, 63, 64, 65, 200])
+def test_a_mac_key_may_be_of_any_length(length: int) -> None:
+    key = "k" * length
+
+    assert MacKey(key).mac(b"x") == b2a_base64(hmac.digest(key.encode(), b"x", "sha256"), newline=False)
+
+
 @given(key=st.text(max_size=150), message=st.binary(max_size=300))
 def test_a_mac_key_does_what_hmac_does(key: str, message: bytes) -> None:
     mac_key = MacKey(key)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from syncstore.auth import secrets
 from syncstore.auth.secrets import (
     DerivedSecrets,
     FixedSecrets,
@@ -200,6 +201,15 @@ def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
     for name in ("fifo", "folder", "missing/secret"):
         with pytest.raises(ConfigError, match=r"auth\.secrets"):
             load_or_create(tmp_path / name)
+
+
+def test_who_comes_second_leaves_the_winner_and_no_trace(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    winner = load_or_create(path)
+    secrets._create_secret(path)
+
+    assert load_or_create(path) == winner
+    assert [entry.name for entry in tmp_path.iterdir()] == ["secret"]
 
 
 def test_eight_processes_at_once_agree_on_one_secret(tmp_path: Path) -> None:
