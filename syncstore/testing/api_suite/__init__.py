@@ -1,0 +1,37 @@
+"""The black-box conformance suite of the storage API: protocol rules as tests, over HTTP or in process.
+
+Against a running server: `pytest --pyargs syncstore.testing.api_suite --url http://127.0.0.1:5000
+--secret S`. In process: a test module takes `test_classes()` and the names of `fixtures` into its own
+namespace and overrides the fixture `app_settings`. Each test names the section of the API or auth
+document whose rule it proves ("section 7.1"; "auth section 6").
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+
+import pytest
+
+_MODULES = sorted(module.name for module in pkgutil.iter_modules(__path__, f"{__name__}."))
+
+# plain asserts tell what they compared only when pytest rewrites the modules they stand in
+pytest.register_assert_rewrite(*_MODULES, "syncstore.testing.client", "syncstore.testing.replay")
+
+
+def test_classes() -> dict[str, type]:
+    """Every test class of the suite by name, for the namespace of another test module."""
+    found: dict[str, type] = {}
+    for name in _MODULES:
+        if not name.rpartition(".")[2].startswith("test_"):
+            continue
+        module = importlib.import_module(name)
+        for key, value in vars(module).items():
+            if key.startswith("Test") and value.__module__ == name:
+                if key in found:
+                    raise RuntimeError(f"two classes of the suite are called {key}")
+                found[key] = value
+    return found
+
+
+test_classes.__test__ = False  # type: ignore[attr-defined]  # a factory of tests is none itself

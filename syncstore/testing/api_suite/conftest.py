@@ -1,0 +1,23 @@
+"""Gives the suite its fixtures when it is run from the installed package."""
+
+from syncstore.testing.api_suite.fixtures import (
+    app_settings,
+    configured,
+    limits,
+    neighbours,
+    other,
+    server,
+    sync,
+    watched_neighbours,
+)
+
+__all__ = [
+    "app_settings",
+    "configured",
+    "limits",
+    "neighbours",
+    "other",
+    "server",
+    "sync",
+    "watched_neighbours",
+]
