@@ -1,8 +1,8 @@
 """Signed requests replayed by wrk: the load.
 
 One wrk thread: it sends some 40,000 requests a second, more than one worker here answers, and the order of
-the requests is then the order of the list. wrk closes the loop: each of its connections sends the next request
-when the last one is answered, so p50 and p99 are those of a server that is never idle.
+the requests is then the order of the list. wrk closes the loop: each of its connections sends the next
+request when the last one is answered, so p50 and p99 are those of a server that is never idle.
 """
 
 from __future__ import annotations
