@@ -1,10 +1,10 @@
-"""Replays a recorded client session against a server and tells each answer that is not the recorded one.
+"""Replays a recorded client session against a server and tells each answer that is not as recorded.
 
 A session is a file of JSON lines, one exchange each, in the order in which a server saw them. What the
-recording client had learned from answers (times, batch ids, offsets) is replaced by what the server under test
-answered at that place: `Correspondence`. Times need not be equal, but each recorded time must stand for one
-live time wherever a client meets it, and later writes for later times. `Model` follows the recorded requests
-and knows what must be stored at the end.
+recording client had learned from answers (times, batch ids, offsets) is replaced by what the server under
+test answered at that place: `Correspondence`. Times need not be equal, but each recorded time must stand
+for one live time wherever a client meets it, and later writes for later times. `Model` follows the
+recorded requests and knows what must be stored at the end.
 """
 
 from __future__ import annotations
@@ -237,7 +237,7 @@ class Model:
 
 
 def replay(client: SyncClient, session: Sequence[Exchange]) -> list[str]:
-    """Send a session as `client`, who must be new to the server; the differences found, each with its line."""
+    """Send a session as `client`, new to the server; the differences, each with its line."""
     known, model = Correspondence(), Model()
     differences: list[str] = []
     for exchange in session:
@@ -245,8 +245,8 @@ def replay(client: SyncClient, session: Sequence[Exchange]) -> list[str]:
             exchange.method, known.path(exchange), exchange.body or None, known.headers(exchange)
         )
         changes = model.follow(exchange)
-        for text in _differences(exchange, reply, known, changes=changes):
-            differences.append(f"{exchange}\n{text}")
+        found = _differences(exchange, reply, known, changes=changes)
+        differences.extend(f"{exchange}\n{text}" for text in found)
         if len(differences) >= MOST_DIFFERENCES:
             return differences
     return differences + list(_final_differences(client, model, known))
@@ -342,9 +342,9 @@ def _diff(expected: Any, found: Any) -> Iterator[str]:
 def _lines(value: Any) -> list[str]:
     """An answer in lines that a person can read; a digest tells long ones apart."""
     lines = json.dumps(value, indent=1, sort_keys=True, default=str).splitlines()
-    return [
-        line
-        if len(line) <= LONGEST_LINE
-        else f"{line[:LONGEST_LINE]}... {len(line)} characters, {hashlib.sha256(line.encode()).hexdigest()[:8]}"
-        for line in lines
-    ]
+    return [line if len(line) <= LONGEST_LINE else _shortened(line) for line in lines]
+
+
+def _shortened(line: str) -> str:
+    digest = hashlib.sha256(line.encode()).hexdigest()[:8]
+    return f"{line[:LONGEST_LINE]}... {len(line)} characters, {digest}"

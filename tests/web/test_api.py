@@ -8,11 +8,14 @@ from syncstore.testing.api_suite import test_classes
 from syncstore.testing.api_suite.fixtures import (  # noqa: F401  # pytest finds fixtures by their names here
     SECRET,
     configured,
+    groups,
     limits,
     neighbours,
     other,
     server,
+    stored,
     sync,
+    three_writes,
     watched_neighbours,
 )
 

@@ -3,21 +3,27 @@
 from syncstore.testing.api_suite.fixtures import (
     app_settings,
     configured,
+    groups,
     limits,
     neighbours,
     other,
     server,
+    stored,
     sync,
+    three_writes,
     watched_neighbours,
 )
 
 __all__ = [
     "app_settings",
     "configured",
+    "groups",
     "limits",
     "neighbours",
     "other",
     "server",
+    "stored",
     "sync",
+    "three_writes",
     "watched_neighbours",
 ]

@@ -140,3 +140,40 @@ def limits(sync: SyncClient) -> dict[str, int]:
     """What info/configuration promises (section 12)."""
     found: dict[str, int] = sync.get("/info/configuration").json
     return found
+
+
+@pytest.fixture
+def three_writes(sync: SyncClient) -> list[dict[str, Any]]:
+    """Twelve items of three POSTs, so that four each share a time; some have a sortindex, some share one."""
+    names = [f"item{number:02}" for number in (7, 3, 11, 0, 5, 9, 1, 10, 2, 8, 6, 4)]
+    for group in range(3):
+        items: list[dict[str, Any]] = [
+            {"id": name, "payload": name} for name in names[group * 4 : group * 4 + 4]
+        ]
+        items[0]["sortindex"] = 5
+        items[1]["sortindex"] = -group
+        items[2]["sortindex"] = 5
+        assert sync.post("/storage/col", items).json["failed"] == {}
+    found: list[dict[str, Any]] = sync.get("/storage/col?full=1").json
+    assert len(found) == 12
+    return found
+
+
+@pytest.fixture
+def groups(sync: SyncClient) -> list[str]:
+    """Twelve items in three groups of four with one time each, posted in an order that is no order."""
+    names = [f"item{number:02}" for number in (7, 3, 11, 0, 5, 9, 1, 10, 2, 8, 6, 4)]
+    for group in (names[:4], names[4:8], names[8:]):
+        items = [{"id": name, "payload": name, "sortindex": int(name[4:]) % 3} for name in group]
+        items[0].pop("sortindex")
+        sync.post("/storage/col", items)
+    return names
+
+
+@pytest.fixture
+def stored(sync: SyncClient) -> SyncClient:
+    """Item, collection and storage with a time of their own each: a < col < storage."""
+    sync.put("/storage/col/a", {"payload": "x"})
+    sync.put("/storage/col/b", {"payload": "y"})
+    sync.put("/storage/elsewhere/c", {"payload": "z"})
+    return sync

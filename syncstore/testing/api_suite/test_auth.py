@@ -217,9 +217,7 @@ class TestSignatures:
         assert sync.put(f"/storage/col/{name}", {"payload": "x"}).status == 200
         assert sync.get(f"/storage/col/{name}").status == 200
 
-    @pytest.mark.parametrize(
-        "query", ["?", "?a%2Cb={x}", "?ids=a%2Cb", "?x=MTUz==&y=%7E", "?a b".replace(" ", "+")]
-    )
+    @pytest.mark.parametrize("query", ["?", "?a%2Cb={x}", "?ids=a%2Cb", "?x=MTUz==&y=%7E", "?a+b"])
     def test_the_query_is_signed_as_it_was_sent(self, sync: SyncClient, query: str) -> None:
         assert sync.get(f"/storage/col{query}").status == 200
 

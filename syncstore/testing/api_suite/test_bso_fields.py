@@ -117,7 +117,7 @@ class TestFields:
             "null",
             "é",
             "\x01\x1f\x7f",
-            "𝕊\U0010ffff",
+            "\U0001f511\U0010ffff",
             "trailing ",
             "\\",
             "\\u0041",

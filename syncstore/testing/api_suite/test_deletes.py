@@ -99,6 +99,14 @@ class TestDeleteIds:
         assert_deleted(sync.delete("/storage/col?ids=b,c"))
         assert sync.get("/storage/col").json == ["a"]
 
+    def test_a_plus_is_a_plus(self, sync: SyncClient) -> None:
+        """Not a form's space: Firefox lists its form ids, which are base64, without escaping them."""
+        sync.post(
+            "/storage/forms", [{"id": name} for name in ("iuDW6AmVR8+eNnlD", "iuDW6AmVR8 eNnlD", "a/b=")]
+        )
+        assert_deleted(sync.delete("/storage/forms?ids=iuDW6AmVR8+eNnlD,a/b="))
+        assert sync.get("/storage/forms").json == ["iuDW6AmVR8 eNnlD"]
+
     def test_braces_and_escapes_are_taken(self, sync: SyncClient) -> None:
         names = ["{6820f3ca-6e8a-4ff4-8af7-8b3625d7d65e}", "a+b", "a b", "a/b", "x"]
         sync.post("/storage/col", [{"id": name} for name in names])

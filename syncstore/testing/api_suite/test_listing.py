@@ -24,23 +24,6 @@ def in_order(items: list[dict[str, Any]], sort: str | None) -> list[str]:
     return ids if sort == "oldest" else ids[::-1]
 
 
-@pytest.fixture
-def three_writes(sync: SyncClient) -> list[dict[str, Any]]:
-    """Twelve items of three POSTs, so that four each share a time; some have a sortindex, some share one."""
-    names = [f"item{number:02}" for number in (7, 3, 11, 0, 5, 9, 1, 10, 2, 8, 6, 4)]
-    for group in range(3):
-        items: list[dict[str, Any]] = [
-            {"id": name, "payload": name} for name in names[group * 4 : group * 4 + 4]
-        ]
-        items[0]["sortindex"] = 5
-        items[1]["sortindex"] = -group
-        items[2]["sortindex"] = 5
-        assert sync.post("/storage/col", items).json["failed"] == {}
-    found: list[dict[str, Any]] = sync.get("/storage/col?full=1").json
-    assert len(found) == 12
-    return found
-
-
 class TestLists:
     """Section 7: ids, or objects with `full`."""
 
@@ -132,6 +115,10 @@ class TestIds:
         assert sorted(sync.get(f"/storage/col?ids={query}").json) == expected
         full = sync.get(f"/storage/col?full=1&ids={query}").json
         assert sorted(item["id"] for item in full) == expected
+
+    def test_a_plus_is_a_plus(self, sync: SyncClient) -> None:
+        """Not a form's space: Firefox lists its form ids, which are base64, without escaping them."""
+        assert sync.get("/storage/col?ids=a+b,c&sort=oldest").json == ["a+b", "c"]
 
     @pytest.mark.parametrize("query", ["", ",", "%20", "%2C", ",,"])
     def test_an_empty_list_is_never_no_filter(self, sync: SyncClient, query: str) -> None:

@@ -53,17 +53,6 @@ def pages(
     raise AssertionError("the pages never end")
 
 
-@pytest.fixture
-def groups(sync: SyncClient) -> list[str]:
-    """Twelve items in three groups of four with one time each, posted in an order that is no order."""
-    names = [f"item{number:02}" for number in (7, 3, 11, 0, 5, 9, 1, 10, 2, 8, 6, 4)]
-    for group in (names[:4], names[4:8], names[8:]):
-        items = [{"id": name, "payload": name, "sortindex": int(name[4:]) % 3} for name in group]
-        items[0].pop("sortindex")
-        sync.post("/storage/col", items)
-    return names
-
-
 class TestPages:
     """Section 7.1: each item exactly once, in the order of the whole list."""
 
@@ -147,7 +136,7 @@ class TestPages:
         assert sync.get(path, headers).status == 412
 
 
-class TestTokens:
+class TestOffsets:
     """Section 7.1: offsets are opaque, fit into a URL as they are, and are checked when they come back."""
 
     @pytest.mark.parametrize("sort", SORTS)

@@ -49,15 +49,6 @@ WRITES = [
 ]
 
 
-@pytest.fixture
-def stored(sync: SyncClient) -> SyncClient:
-    """Item, collection and storage with a time of their own each: a < col < storage."""
-    sync.put("/storage/col/a", {"payload": "x"})
-    sync.put("/storage/col/b", {"payload": "y"})
-    sync.put("/storage/elsewhere/c", {"payload": "z"})
-    return sync
-
-
 class TestReads:
     @pytest.mark.parametrize("path", READ)
     def test_if_modified_since(self, stored: SyncClient, path: str) -> None:
@@ -180,7 +171,10 @@ class TestWrites:
 class TestBothAtOnce:
     """Section 4: 400 even when each is fine, on every method."""
 
-    BOTH: dict[str, str | None] = {"X-If-Modified-Since": "5", "X-If-Unmodified-Since": "9999999999"}  # noqa: RUF012  # never changed
+    BOTH: dict[str, str | None] = {  # noqa: RUF012  # never changed
+        "X-If-Modified-Since": "5",
+        "X-If-Unmodified-Since": "9999999999",
+    }
 
     @pytest.mark.parametrize("path", READ)
     def test_on_reads(self, stored: SyncClient, path: str) -> None:
