@@ -142,6 +142,7 @@ def test_a_nonce_is_drawn_for_each_request() -> None:
         ('Hawk id="i", ts="-12", nonce="n", mac="m"', HawkHeader("i", "-12", "n", "m")),
         ('Hawk id="i", ts="1", nonce="n, ts=2", mac="m"', HawkHeader("i", "1", "n, ts=2", "m")),
         ('Hawk id="i", ts="1", nonce="a\\"b\\\\c\\d", mac="m"', HawkHeader("i", "1", 'a"b\\cd', "m")),
+        ('Hawk id="i", ts="1", nonce="a\\b", mac="m"', HawkHeader("i", "1", "ab", "m")),
         ('Hawk id="i", ts="1", nonce="n", hash="h", ext="e,\\"e", mac="m"',
          HawkHeader("i", "1", "n", "m", "h", 'e,"e')),
         ('Hawk id="i", ts="1", nonce="n", mac="m", app="a", dlg="d"', HawkHeader("i", "1", "n", "m")),
