@@ -108,7 +108,7 @@ def read_change(element: object, *, with_id: str | None = None) -> Change | str:
     return Change(with_id if with_id is not None else str(id_), payload, sortindex, ttl)
 
 
-def _integer(value: object, lowest: int, highest: int) -> int | None | str:
+def _integer(value: object, lowest: int, highest: int) -> int | str | None:
     """An integer of JSON, of an integral JSON number, or of digits in a string; a str says it is none."""
     if value is None:
         return None

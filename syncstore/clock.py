@@ -61,7 +61,7 @@ class SystemClock:
 
 def format_ticks(ticks: int) -> str:
     """The wire form, a decimal number of seconds with exactly two fraction digits: `1388635807.40`."""
-    return "%d.%02d" % divmod(ticks, TICKS_PER_SECOND)
+    return "%d.%02d" % divmod(ticks, TICKS_PER_SECOND)  # noqa: UP031 - a third faster than the f-string
 
 
 def parse_ticks(text: str) -> int:

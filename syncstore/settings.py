@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from ipaddress import ip_network
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from syncstore.bso import is_collection
@@ -112,8 +113,15 @@ def setting(
 ) -> Any:
     """One key of the schema. `shown` replaces the default in the documentation where it needs words."""
     return field(
-        default=default,
-        metadata={"key": key, "parse": parse, "doc": doc, "secret": secret, "shown": shown},
+        default_factory=lambda: default,  # a factory, since some defaults are mappings
+        metadata={
+            "key": key,
+            "default": default,
+            "parse": parse,
+            "doc": doc,
+            "secret": secret,
+            "shown": shown,
+        },
     )
 
 
@@ -125,7 +133,11 @@ class Settings:
 
     # -- the database
     sqlalchemy_url: str = setting(
-        "sqlalchemy.url", _text, "", shown="`sqlite:///<here>/var/sync.db`", secret=True,
+        "sqlalchemy.url",
+        _text,
+        "",
+        shown="`sqlite:///<here>/var/sync.db`",
+        secret=True,
         doc="The database: sqlite, mysql, mariadb or postgresql, as SQLAlchemy writes URLs.",
     )
     pool_size: int = setting(
@@ -135,54 +147,82 @@ class Settings:
         "sqlalchemy.max_overflow", _number(0, 1000), 16, "Further connections that it may open under load."
     )
     pool_timeout: float = setting(
-        "sqlalchemy.pool_timeout", _seconds(0, 60), 5.0,
+        "sqlalchemy.pool_timeout",
+        _seconds(0, 60),
+        5.0,
         "Seconds that a request waits for a free connection before it answers 503.",
     )
     connect_timeout: float = setting(
         "database.connect_timeout", _seconds(1, 60), 5.0, "Seconds to wait for a new database connection."
     )
     answer_timeout: float = setting(
-        "database.answer_timeout", _seconds(1, 600), 30.0,
+        "database.answer_timeout",
+        _seconds(1, 600),
+        30.0,
         "Seconds to wait for the answer to one statement before the connection is given up.",
     )
     migrate: str = setting(
-        "migrate", _one_of("auto", "check"), "check",
-        "What to do at start with a database of an older schema: `auto` brings it up to date, `check` refuses to start.",
+        "migrate",
+        _one_of("auto", "check"),
+        "check",
+        "What to do at start with a database of an older schema: `auto` brings it up to date, `check` will not start.",
     )
 
     # -- who asks
     public_url: str = setting(
-        "public_url", _public_url, "", shown="from the request",
+        "public_url",
+        _public_url,
+        "",
+        shown="from the request",
         doc="The address that clients use, scheme://host[:port][/prefix]; also this node's name in tokens.",
     )
     trusted_proxies: tuple[str, ...] = setting(
-        "trusted_proxies", _networks, (),
+        "trusted_proxies",
+        _networks,
+        (),
         "Addresses or networks of proxies whose X-Forwarded-Proto and X-Forwarded-Host are believed.",
     )
     secrets: tuple[str, ...] = setting(
-        "auth.secrets", _words, (), shown="generated once, kept beside the database", secret=True,
+        "auth.secrets",
+        _words,
+        (),
+        shown="generated once, kept beside the database",
+        secret=True,
         doc="The secrets that sign tokens, separated by spaces, newest last: all verify, the last one signs.",
     )
     master_secrets: tuple[str, ...] = setting(
-        "auth.master_secrets", _words, (), secret=True,
+        "auth.master_secrets",
+        _words,
+        (),
+        secret=True,
         doc="Master secrets from which each node's secret is derived, newest last. Instead of `auth.secrets`.",
     )
     node_secrets: str = setting(
-        "auth.node_secrets", _text, "",
+        "auth.node_secrets",
+        _text,
+        "",
         "A file with one line per node, `node,time:secret[,time:secret...]`. Instead of `auth.secrets`.",
     )
     nodes: tuple[str, ...] = setting(
         "auth.nodes", _words, (), "Node names accepted in tokens beside `public_url`."
     )
     check_node: bool = setting(
-        "auth.check_node", _flag, True, "Whether a token for another node is refused with 401, as it must be after a move."
+        "auth.check_node",
+        _flag,
+        True,
+        "Whether a token for another node is refused with 401, as it must be after a move.",
     )
     expired_token_window: int = setting(
-        "auth.expired_token_window", _number(0), 7200,
+        "auth.expired_token_window",
+        _number(0),
+        7200,
         "Seconds for which info/collections still accepts a token that has expired.",
     )
     verify_payload_hash: bool = setting(
-        "auth.verify_payload_hash", _flag, False, "Whether a Hawk payload hash, where a client sends one, must match the body."
+        "auth.verify_payload_hash",
+        _flag,
+        False,
+        "Whether a Hawk payload hash, where a client sends one, must match the body.",
     )
     token_cache_size: int = setting(
         "auth.token_cache_size", _number(1, 10_000_000), 20_000, "Verified tokens that a process remembers."
@@ -195,76 +235,127 @@ class Settings:
     max_record_payload_bytes: int = setting(
         "limits.max_record_payload_bytes", _number(1), 2_621_440, "Bytes of one item's payload."
     )
-    max_post_records: int = setting(
-        "limits.max_post_records", _number(1, 1000), 100, "Items in one POST."
+    max_post_records: int = setting("limits.max_post_records", _number(1, 1000), 100, "Items in one POST.")
+    max_post_bytes: int = setting(
+        "limits.max_post_bytes", _number(1), 2_621_440, "Bytes of payload in one POST."
     )
-    max_post_bytes: int = setting("limits.max_post_bytes", _number(1), 2_621_440, "Bytes of payload in one POST.")
     max_total_records: int = setting("limits.max_total_records", _number(1), 10_000, "Items in one batch.")
-    max_total_bytes: int = setting("limits.max_total_bytes", _number(1), 262_144_000, "Bytes of payload in one batch.")
-    limits_of_collections: dict[str, dict[str, int]] = setting(
-        "limits.collections", _overrides, None,
+    max_total_bytes: int = setting(
+        "limits.max_total_bytes", _number(1), 262_144_000, "Bytes of payload in one batch."
+    )
+    limits_of_collections: Mapping[str, Mapping[str, int]] = setting(
+        "limits.collections",
+        _overrides,
+        MappingProxyType({}),
         'Other limits for single collections, as JSON: `{"name": {"max_record_payload_bytes": 1000000}}`.',
     )
     quota: int | None = setting(
-        "quota.bytes", _optional_bytes, None, "Bytes of payload that a user may store; `off` for no quota.", shown="`off`"
+        "quota.bytes",
+        _optional_bytes,
+        None,
+        "Bytes of payload that a user may store; `off` for no quota.",
+        shown="`off`",
     )
     batch_enabled: bool = setting("batch.enabled", _flag, True, "Whether clients may upload in batches.")
-    batch_lifetime: int = setting("batch.lifetime", _number(1), 7200, "Seconds after which an open batch is forgotten.")
+    batch_lifetime: int = setting(
+        "batch.lifetime", _number(1), 7200, "Seconds after which an open batch is forgotten."
+    )
 
     # -- locks and faults
     lock_backend: str = setting(
         "lock.backend", _one_of("sql"), "sql", "Where locks live. `sql`: in the transaction that writes."
     )
     lock_timeout: float = setting(
-        "lock.timeout", _seconds(0, 60), 5.0, "Seconds that a writer waits for another one before it answers 503; 0 does not wait."
+        "lock.timeout",
+        _seconds(0, 60),
+        5.0,
+        "Seconds that a writer waits for another one before it answers 503; 0 does not wait.",
     )
     retry_after_conflict: int = setting(
-        "retry_after.conflict", _number(1, 86400), 10, "Seconds of Retry-After when another writer was at work."
+        "retry_after.conflict",
+        _number(1, 86400),
+        10,
+        "Seconds of Retry-After when another writer was at work.",
     )
     retry_after_outage: int = setting(
-        "retry_after.outage", _number(1, 86400), 60, "Seconds of Retry-After when the database does not answer."
+        "retry_after.outage",
+        _number(1, 86400),
+        60,
+        "Seconds of Retry-After when the database does not answer.",
     )
     backoff: int = setting(
-        "backoff.seconds", _number(0, 86400), 0, "When above 0, X-Weave-Backoff asks clients to come back later than this."
+        "backoff.seconds",
+        _number(0, 86400),
+        0,
+        "When above 0, X-Weave-Backoff asks clients to come back later than this.",
     )
     backoff_probability: float = setting(
-        "backoff.probability", _seconds(0, 1), 1.0, "The share of answers that carry X-Weave-Backoff, from 0 to 1."
+        "backoff.probability",
+        _seconds(0, 1),
+        1.0,
+        "The share of answers that carry X-Weave-Backoff, from 0 to 1.",
     )
 
     # -- what else the web answers
-    cors_max_age: int = setting("cors.max_age", _number(1), 1_728_000, "Seconds for which a browser may keep a CORS preflight.")
-    alert: str = setting("alert", _text, "", "Text of X-Weave-Alert, shown to users by their clients; empty for none.")
-    block_old_ios: bool = setting(
-        "block_old_ios", _flag, False, "Whether Firefox for iOS before version 20, which crashes on some answers, is kept out with 503."
+    cors_max_age: int = setting(
+        "cors.max_age", _number(1), 1_728_000, "Seconds for which a browser may keep a CORS preflight."
     )
-    version_file: str = setting("version_file", _text, "", "A JSON file that /__version__ answers; empty for a 404.")
+    alert: str = setting(
+        "alert", _text, "", "Text of X-Weave-Alert, shown to users by their clients; empty for none."
+    )
+    block_old_ios: bool = setting(
+        "block_old_ios",
+        _flag,
+        False,
+        "Whether Firefox for iOS before version 20, which crashes on some answers, is kept out with 503.",
+    )
+    version_file: str = setting(
+        "version_file", _text, "", "A JSON file that /__version__ answers; empty for a 404."
+    )
 
     # -- purge
     purge_interval: float = setting(
-        "purge.interval", _seconds(0, 604800), 0.0, "Seconds between purges inside the serving process; 0 leaves it to `syncstore purge`."
+        "purge.interval",
+        _seconds(0, 604800),
+        0.0,
+        "Seconds between purges inside the serving process; 0 leaves it to `syncstore purge`.",
     )
     purge_grace: int = setting(
-        "purge.grace", _number(0), 86400, "Seconds for which an expired item or batch is kept before it is purged."
+        "purge.grace",
+        _number(0),
+        86400,
+        "Seconds for which an expired item or batch is kept before it is purged.",
     )
-    purge_step: int = setting("purge.step", _number(1, 100_000), 1000, "Rows or users that one step of a purge looks at.")
+    purge_step: int = setting(
+        "purge.step", _number(1, 100_000), 1000, "Rows or users that one step of a purge looks at."
+    )
 
     # -- syncstore serve
     bind: str = setting("serve.bind", _text, "127.0.0.1:8000", "HOST:PORT that `syncstore serve` listens on.")
-    workers: int = setting("serve.workers", _number(1, 1024), 1, "Processes of `syncstore serve`: one per core.")
-    threads: int = setting("serve.threads", _number(1, 256), 4, "Threads in each process, which overlap their waits for the database.")
+    workers: int = setting(
+        "serve.workers", _number(1, 1024), 1, "Processes of `syncstore serve`: one per core."
+    )
+    threads: int = setting(
+        "serve.threads",
+        _number(1, 256),
+        4,
+        "Threads in each process, which overlap their waits for the database.",
+    )
 
     def __post_init__(self) -> None:
         """Fill in what depends on other keys, and refuse what cannot be right together."""
         if not self.sqlalchemy_url:
             object.__setattr__(self, "sqlalchemy_url", f"sqlite:///{self.here.resolve()}/var/sync.db")
-        if self.limits_of_collections is None:
-            object.__setattr__(self, "limits_of_collections", {})
         if sum(map(bool, (self.secrets, self.master_secrets, self.node_secrets))) > 1:
-            raise ConfigError("only one of auth.secrets, auth.master_secrets and auth.node_secrets can be set")
+            raise ConfigError(
+                "only one of auth.secrets, auth.master_secrets and auth.node_secrets can be set"
+            )
         if self.node_secrets and not (self.public_url or self.nodes):
             raise ConfigError("auth.node_secrets needs public_url or auth.nodes, to know which node this is")
         if self.master_secrets and not (self.public_url or self.nodes):
-            raise ConfigError("auth.master_secrets needs public_url or auth.nodes, to know which node this is")
+            raise ConfigError(
+                "auth.master_secrets needs public_url or auth.nodes, to know which node this is"
+            )
         self.limits.check()
 
     @property

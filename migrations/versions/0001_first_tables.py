@@ -56,9 +56,15 @@ def key(name: str, kind: type[sa.types.TypeEngine[int]] = sa.BigInteger) -> sa.C
 
 def upgrade() -> None:
     op.create_table(
-        "users", key("userid"), sa.Column("high_water", sa.BigInteger, nullable=False), if_not_exists=True, **OPTIONS
+        "users",
+        key("userid"),
+        sa.Column("high_water", sa.BigInteger, nullable=False),
+        if_not_exists=True,
+        **OPTIONS,
     )
-    name = sa.String(32).with_variant(mysql.VARCHAR(32, charset="ascii", collation="ascii_bin"), "mysql", "mariadb")
+    name = sa.String(32).with_variant(
+        mysql.VARCHAR(32, charset="ascii", collation="ascii_bin"), "mysql", "mariadb"
+    )
     collections = op.create_table(
         "collections",
         key("collectionid", sa.Integer),

@@ -62,7 +62,7 @@ class Answer:
         self.modified = modified
         self.written = written
         self.headers: Headers = [("Content-Length", str(len(body))), *headers]
-        if body:
+        if status != 304:
             self.headers.append(("Content-Type", content_type))
 
     def stamp(self, now: int) -> Answer:

@@ -177,5 +177,3 @@ def _within_limits(accepted: list[Change], failed: dict[str, str], limits: Limit
         else:
             changes.append(change)
     return Upload(changes, failed)
-
-

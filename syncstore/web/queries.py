@@ -67,8 +67,13 @@ def parameters(query_string: str) -> Parameters:
 def _parse(query_string: str) -> Parameters:
     # Cached: clients repeat a handful of query strings, and parsing one costs more than routing the request.
     try:
+        # A plus is a plus: clients write ids with their plus as it is, and a space as %20.
         pairs = parse_qsl(
-            query_string, keep_blank_values=True, errors="strict", max_num_fields=_MOST_FIELDS, separator="&"
+            query_string.replace("+", "%2B"),
+            keep_blank_values=True,
+            errors="strict",
+            max_num_fields=_MOST_FIELDS,
+            separator="&",
         )
     except (ValueError, UnicodeError) as error:
         raise InvalidRequest(f"the query string cannot be read: {error}") from None
@@ -128,7 +133,11 @@ def parse_offset(text: str, sort: Sort) -> Position:
     if position.sort != sort:
         raise InvalidRequest(f"an offset of sort={position.sort} for sort={sort}")
     key = position.key
-    in_range = abs(key) <= MAX_SORTINDEX if sort == "index" and key is not None else key is not None and 0 <= key <= MAX_TICKS
+    in_range = (
+        abs(key) <= MAX_SORTINDEX
+        if sort == "index" and key is not None
+        else key is not None and 0 <= key <= MAX_TICKS
+    )
     if not is_id(position.id) or not (in_range or (sort == "index" and key is None)):
         raise InvalidRequest("an offset that was never given out")
     return position

@@ -38,7 +38,9 @@ def _raw_time(ticks: int) -> msgspec.Raw:
 
 def times(collections: Mapping[str, int]) -> bytes:
     """`{"bookmarks": 1388635807.40, ...}`; names need no escaping by their syntax."""
-    return ("{" + ",".join([f'"{name}":{format_ticks(time)}' for name, time in collections.items()]) + "}").encode()
+    return (
+        "{" + ",".join([f'"{name}":{format_ticks(time)}' for name, time in collections.items()]) + "}"
+    ).encode()
 
 
 def counts(collections: Mapping[str, int]) -> bytes:

@@ -14,7 +14,16 @@ _NO_IDENTITY = Identity(0, None, None, None, None)
 class StorageRequest:
     """One request to a user's storage. `collection` and `item` are empty where the URL has none."""
 
-    __slots__ = ("_body", "collection", "environ", "identity", "item", "modified_since", "uid", "unmodified_since")
+    __slots__ = (
+        "_body",
+        "collection",
+        "environ",
+        "identity",
+        "item",
+        "modified_since",
+        "uid",
+        "unmodified_since",
+    )
 
     def __init__(self, environ: dict[str, Any], uid: int, collection: str, item: str) -> None:
         self.environ = environ

@@ -43,7 +43,9 @@ def add_routes(
 ) -> None:
     """Register every route with its views."""
 
-    def storage(name: str, pattern: str, methods: Mapping[str, View], *, tolerate_expired: bool = False) -> None:
+    def storage(
+        name: str, pattern: str, methods: Mapping[str, View], *, tolerate_expired: bool = False
+    ) -> None:
         endpoint = Endpoint(methods, authenticator, errors, clock, tolerate_expired=tolerate_expired)
         config.add_route(name, pattern)
         config.add_view(endpoint, route_name=name)
@@ -52,7 +54,11 @@ def add_routes(
     storage("info.collections", _USER + "/info/collections", {"GET": info.collections}, tolerate_expired=True)
     config.add_route("info.configuration", _USER + "/info/configuration")
     config.add_view(_Configuration(info, clock), route_name="info.configuration")
-    methods: dict[str, View] = {"GET": collections.get, "POST": collections.post, "DELETE": collections.delete}
+    methods: dict[str, View] = {
+        "GET": collections.get,
+        "POST": collections.post,
+        "DELETE": collections.delete,
+    }
     storage("collection", _COLLECTION, methods)
     storage("item", _ITEM, {"GET": items.get, "PUT": items.put, "DELETE": items.delete})
     storage("info.quota", _USER + "/info/quota", {"GET": info.quota})

@@ -107,6 +107,7 @@ class Service:
     def _preflight(self, origin: str) -> Answer:
         return Answer(
             b"",
+            content_type="text/plain",
             headers=[
                 ("Access-Control-Allow-Origin", origin),
                 ("Access-Control-Allow-Methods", _METHODS),

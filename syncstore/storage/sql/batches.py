@@ -25,7 +25,7 @@ _ID = re.compile(r"[A-Za-z0-9_-]{11}", re.ASCII)
 class Added(NamedTuple):
     """What a commit adds to the collection; `expired_bytes` is the size of expired rows that it replaces."""
 
-    count: int
+    items: int
     bytes: int
     expired_bytes: int
 

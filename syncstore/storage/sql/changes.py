@@ -24,7 +24,7 @@ class Stored(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Rows to write, and what they add to the collection's count and bytes.
+    """Rows to write, and what they add to the collection: items and bytes.
 
     `whole` rows replace everything, `touched` rows exist and keep their payloads. `expired_bytes` is the size
     of expired rows among those replaced.
@@ -32,7 +32,7 @@ class Rows(NamedTuple):
 
     whole: list[ItemRow]
     touched: list[ItemRow]
-    count: int
+    items: int
     bytes: int
     expired_bytes: int
 

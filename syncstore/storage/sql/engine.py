@@ -151,7 +151,9 @@ class Database:
         except (SQLAlchemyError, self.dialect.error) as error:
             raise Unavailable(f"no connection to the database: {_first_line(error)}") from error
 
-    def _fail(self, taken: PoolProxiedConnection, error: Exception, *, in_transaction: bool = False) -> NoReturn:
+    def _fail(
+        self, taken: PoolProxiedConnection, error: Exception, *, in_transaction: bool = False
+    ) -> NoReturn:
         """Put the connection in order, or away, and raise what happened in our words."""
         fault = self.dialect.classify(error, taken.dbapi_connection)
         if fault == "disconnect":

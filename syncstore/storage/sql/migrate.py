@@ -53,7 +53,9 @@ def version(url: str) -> str | None:
         with _engine(url).connect() as connection:
             return MigrationContext.configure(connection).get_current_revision()
     except SQLAlchemyError as error:
-        raise Unavailable(f"the database cannot be asked for its schema version: {_first_line(error)}") from error
+        raise Unavailable(
+            f"the database cannot be asked for its schema version: {_first_line(error)}"
+        ) from error
 
 
 def upgrade(url: str) -> bool:
@@ -80,7 +82,9 @@ def _run(connection: Connection, script: ScriptDirectory) -> bool:
         return False
     known = {revision.revision for revision in script.walk_revisions()}
     if current is not None and current not in known:
-        raise ConfigError(f"the database has schema {current}, which is newer than this syncstore: upgrade it")
+        raise ConfigError(
+            f"the database has schema {current}, which is newer than this syncstore: upgrade it"
+        )
     log.info("migrating the database from schema %s to %s", current or "nothing", head)
 
     def steps(revision: Any, _context: MigrationContext) -> Any:
@@ -127,7 +131,9 @@ def _alone(url: str) -> Iterator[None]:
                 {"name": _LOCK_NAME, "seconds": _LOCK_SECONDS},
             ).scalar()
             if granted != 1:
-                raise Unavailable(f"another process has been migrating the database for {_LOCK_SECONDS} s", 60)
+                raise Unavailable(
+                    f"another process has been migrating the database for {_LOCK_SECONDS} s", 60
+                )
         # Both locks belong to the session and go with the connection.
         yield
         connection.invalidate()

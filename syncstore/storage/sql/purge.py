@@ -114,7 +114,9 @@ class Purge:
         values = {"uid": uid, "now": latest}
         rows = at.query(statements.expired_by_collection, values)
         writes = [
-            statements.shrink_collection.write({"uid": uid, "collection": number, "items": items, "bytes": size})
+            statements.shrink_collection.write(
+                {"uid": uid, "collection": number, "items": items, "bytes": size}
+            )
             for number, items, size in rows
         ]
         at.finish([statements.delete_expired.write(values), *writes] if rows else [])

@@ -50,7 +50,9 @@ ItemId = (
     .with_variant(VARBINARY(64), "mysql", "mariadb")
     .with_variant(String(64, collation="C"), "postgresql")
 )
-CollectionName = String(32).with_variant(VARCHAR(32, charset="ascii", collation="ascii_bin"), "mysql", "mariadb")
+CollectionName = String(32).with_variant(
+    VARCHAR(32, charset="ascii", collation="ascii_bin"), "mysql", "mariadb"
+)
 # PostgreSQL's text cannot hold U+0000, which a payload may contain; its bytea can.
 Payload = (
     Text()

@@ -78,17 +78,22 @@ class Statements:
         this_batch = and_(batch_uploads.c.userid == _uid, batch_uploads.c.batch == _batch)
 
         self.ping = compiled("ping", select(literal_column("1")))
-        self.add_user = compiled("add_user", insert(users).values(userid=_uid, high_water=literal_column("0")))
+        self.add_user = compiled(
+            "add_user", insert(users).values(userid=_uid, high_water=literal_column("0"))
+        )
         self.set_high_water = compiled(
             "set_high_water", update(users).where(users.c.userid == _uid).values(high_water=bindparam("time"))
         )
 
-        self.collection_names = compiled("collection_names", select(collections.c.collectionid, collections.c.name))
+        self.collection_names = compiled(
+            "collection_names", select(collections.c.collectionid, collections.c.name)
+        )
         self.collection_id = compiled(
             "collection_id", select(collections.c.collectionid).where(collections.c.name == bindparam("name"))
         )
         self.collection_name = compiled(
-            "collection_name", select(collections.c.name).where(collections.c.collectionid == bindparam("collection"))
+            "collection_name",
+            select(collections.c.name).where(collections.c.collectionid == bindparam("collection")),
         )
         self.last_collection = compiled("last_collection", select(func.max(collections.c.collectionid)))
         self.add_collection_name = compiled(
@@ -137,7 +142,9 @@ class Statements:
         )
         self.expired_bytes = compiled(
             "expired_bytes",
-            select(func.coalesce(func.sum(bso.c.payload_size), 0)).where(my_items, bso.c.ttl <= _now, bso.c.ttl < _never),
+            select(func.coalesce(func.sum(bso.c.payload_size), 0)).where(
+                my_items, bso.c.ttl <= _now, bso.c.ttl < _never
+            ),
         )
         self.add_collection = compiled(
             "add_collection",
@@ -153,15 +160,21 @@ class Statements:
             "set_collection",
             update(user_collections)
             .where(this_collection)
-            .values(last_modified=bindparam("time"), count=bindparam("items"), total_bytes=bindparam("bytes")),
+            .values(
+                last_modified=bindparam("time"), count=bindparam("items"), total_bytes=bindparam("bytes")
+            ),
         )
         self.delete_item = compiled(
             "delete_item", delete(bso).where(these_items, bso.c.id == bindparam("id"))
         )
         self.delete_collection_items = compiled("delete_collection_items", delete(bso).where(these_items))
-        self.delete_collection = compiled("delete_collection", delete(user_collections).where(this_collection))
+        self.delete_collection = compiled(
+            "delete_collection", delete(user_collections).where(this_collection)
+        )
         self.delete_user_items = compiled("delete_user_items", delete(bso).where(my_items))
-        self.delete_user_collections = compiled("delete_user_collections", delete(user_collections).where(mine))
+        self.delete_user_collections = compiled(
+            "delete_user_collections", delete(user_collections).where(mine)
+        )
         self.delete_user_batches = compiled(
             "delete_user_batches", delete(batch_uploads).where(batch_uploads.c.userid == _uid)
         )
@@ -178,7 +191,9 @@ class Statements:
         self.open_batch = compiled(
             "open_batch",
             select(batch_uploads.c.batch).where(
-                this_batch, batch_uploads.c.collection == _collection, batch_uploads.c.created > bindparam("oldest")
+                this_batch,
+                batch_uploads.c.collection == _collection,
+                batch_uploads.c.created > bindparam("oldest"),
             ),
         )
         self.close_batch = compiled("close_batch", delete(batch_uploads).where(this_batch))
@@ -199,7 +214,10 @@ class Statements:
         )
         self.users_after = compiled(
             "users_after",
-            select(users.c.userid).where(users.c.userid > _uid).order_by(users.c.userid).limit(bindparam("limit")),
+            select(users.c.userid)
+            .where(users.c.userid > _uid)
+            .order_by(users.c.userid)
+            .limit(bindparam("limit")),
         )
         expired = and_(bso.c.userid == users.c.userid, bso.c.ttl <= bindparam("latest"), bso.c.ttl < _never)
         self.users_with_expired = compiled(
@@ -281,7 +299,9 @@ class Statements:
     def _delete_items(self, count: int) -> Statement:
         return self._compile(
             "delete_items",
-            delete(bso).where(bso.c.userid == _uid, bso.c.collection == _collection, _ids_in(bso.c.id, count)),
+            delete(bso).where(
+                bso.c.userid == _uid, bso.c.collection == _collection, _ids_in(bso.c.id, count)
+            ),
         )
 
     # -- batches: staged fields over those of live items over defaults, all in the database
@@ -322,7 +342,9 @@ class Statements:
     def _apply_batch(self) -> Statement:
         joined, mine, live = self._staged()
         staged = batch_upload_items.c
-        empty = literal_column("''::bytea" if self._dialect.name == "postgresql" else "''")
+        empty: ColumnElement[Any] = literal_column(
+            "''::bytea" if self._dialect.name == "postgresql" else "''"
+        )
         source = (
             select(
                 staged.userid,
@@ -399,7 +421,9 @@ class Statements:
             if limit:
                 inner = inner.limit(bindparam("limit"))
             items = inner.lateral("items")
-            listing = select(head, *items.c).select_from(user_collections.outerjoin(items, true())).where(*here)
+            listing = (
+                select(head, *items.c).select_from(user_collections.outerjoin(items, true())).where(*here)
+            )
         else:
             listing = (
                 select(head, *columns)
@@ -433,9 +457,7 @@ def _behind(sort: str, after: str) -> ColumnElement[bool]:
         return and_(bso.c.modified <= key, or_(bso.c.modified < key, bso.c.id < id_))
     if after == "null":
         return and_(bso.c.sortindex.is_(None), bso.c.id < id_)
-    return or_(
-        bso.c.sortindex < key, bso.c.sortindex.is_(None), and_(bso.c.sortindex == key, bso.c.id < id_)
-    )
+    return or_(bso.c.sortindex < key, bso.c.sortindex.is_(None), and_(bso.c.sortindex == key, bso.c.id < id_))
 
 
 def listing_parameters(uid: int, collection: int, query: Query, now: int) -> dict[str, object]:

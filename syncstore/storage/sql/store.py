@@ -74,9 +74,7 @@ class SqlStorage:
         number = self._names.number(collection)
         if number is None:
             return 0
-        rows = self._database.query(
-            self._statements.collection_modified, {"uid": uid, "collection": number}
-        )
+        rows = self._database.query(self._statements.collection_modified, {"uid": uid, "collection": number})
         return int(rows[0][0]) // MS_PER_TICK if rows else 0
 
     def find(self, uid: int, collection: str, query: Query) -> Page:

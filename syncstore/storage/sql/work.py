@@ -190,7 +190,7 @@ class SqlWork:
             self._writes.append(upsert(rows.whole, keep_payload=False))
         if rows.touched:
             self._writes.append(upsert(rows.touched, keep_payload=True))
-        self._note_collection(number, time, rows.count, rows.bytes)
+        self._note_collection(number, time, rows.items, rows.bytes)
         return time
 
     def delete_item(self, item: str) -> int:
@@ -269,7 +269,7 @@ class SqlWork:
         added = batches.totals(self._at, self._uid, number, key, time * MS_PER_TICK)
         self._charge(added.bytes, added.expired_bytes, time)
         self._writes += batches.apply(self._uid, number, key, time * MS_PER_TICK)
-        self._note_collection(number, time, added.count, added.bytes)
+        self._note_collection(number, time, added.items, added.bytes)
         return time
 
     # -- inside

@@ -70,8 +70,9 @@ class Dialect(Protocol):
     error: type[Exception]
     """The root of the driver's exceptions."""
 
-    compiler: SqlalchemyDialect
-    """What turns Core statements into this database's text, with positional parameters."""
+    @property
+    def compiler(self) -> SqlalchemyDialect:
+        """What turns Core statements into this database's text, with positional parameters."""
 
     nulls_first: bool
     """Whether a descending sort puts NULL first unless told otherwise."""
@@ -91,9 +92,7 @@ class Dialect(Protocol):
     def execute(self, connection: Connection, sql: str, parameters: Sequence[object]) -> int:
         """Run one statement; the number of rows it touched."""
 
-    def lock_user(
-        self, connection: Connection, uid: int, *, exclusive: bool, timeout: float
-    ) -> int | None:
+    def lock_user(self, connection: Connection, uid: int, *, exclusive: bool, timeout: float) -> int | None:
         """Begin a transaction and lock the user's row in its first statement; the high-water mark in
         milliseconds, or None when the user has no row. The lock is waited for at most `timeout` seconds."""
 
@@ -107,7 +106,12 @@ class Dialect(Protocol):
         """Why the driver raised `error`; `connection` is None when it came from connecting."""
 
     def upsert(
-        self, table: Table, columns: Iterable[str], *, select: Select[Any] | None = None, keep_null: bool = False
+        self,
+        table: Table,
+        columns: Iterable[str],
+        *,
+        select: Select[Any] | None = None,
+        keep_null: bool = False,
     ) -> Insert:
         """An insert that takes over the named columns where the primary key exists already.
 

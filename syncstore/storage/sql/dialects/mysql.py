@@ -52,7 +52,9 @@ class MysqlDialect:
             keep_null=True,
         )
 
-    def _rows(self, name: str, table: Table, columns: Iterable[str], *, keep_null: bool = False) -> RowsStatement:
+    def _rows(
+        self, name: str, table: Table, columns: Iterable[str], *, keep_null: bool = False
+    ) -> RowsStatement:
         return RowsStatement(name, self.upsert(table, columns, keep_null=keep_null), table, self.compiler)
 
     def engine_options(self) -> dict[str, Any]:
@@ -76,7 +78,7 @@ class MysqlDialect:
         """Isolation, the bound of lock waits, and no silent truncation of a value."""
         cursor = connection.cursor()
         cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
-        cursor.execute("SET SESSION innodb_lock_wait_timeout = %d" % max(1, int(self._waits.lock)))
+        cursor.execute(f"SET SESSION innodb_lock_wait_timeout = {max(1, int(self._waits.lock))}")
         cursor.execute("SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'")
         cursor.close()
 
@@ -152,7 +154,12 @@ class MysqlDialect:
         return "outage"
 
     def upsert(
-        self, table: Table, columns: Iterable[str], *, select: Select[Any] | None = None, keep_null: bool = False
+        self,
+        table: Table,
+        columns: Iterable[str],
+        *,
+        select: Select[Any] | None = None,
+        keep_null: bool = False,
     ) -> Insert:
         """INSERT ... ON DUPLICATE KEY UPDATE (see Dialect)."""
         insert = sqlalchemy_mysql.insert(table)

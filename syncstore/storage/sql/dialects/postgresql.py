@@ -13,10 +13,23 @@ from typing import Any
 
 import msgspec
 import psycopg
-from sqlalchemy import JSON, BigInteger, Insert, Integer, Select, Table, Text, bindparam, func, literal_column, select
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Insert,
+    Integer,
+    Select,
+    Table,
+    Text,
+    bindparam,
+    func,
+    literal_column,
+    select,
+)
 from sqlalchemy import column as sql_column
 from sqlalchemy.dialects import postgresql as sqlalchemy_postgresql
 from sqlalchemy.engine import URL
+from sqlalchemy.engine.interfaces import Dialect as SqlalchemyDialect
 
 from syncstore.bso import BSO
 from syncstore.storage.sql.compiling import Statement
@@ -37,7 +50,7 @@ class PostgresqlDialect:
 
     def __init__(self, url: URL, waits: Waits) -> None:
         self._waits = waits
-        self.compiler = sqlalchemy_postgresql.dialect(paramstyle="format")
+        self.compiler: SqlalchemyDialect = sqlalchemy_postgresql.dialect(paramstyle="format")  # type: ignore[no-untyped-call]  # its constructor has no types
         self._put = _FromJson("put_items", self, bso, _ITEM_COLUMNS)
         self._touch = _FromJson("touch_items", self, bso, ("sortindex", "modified", "ttl"))
         self._stage = _FromJson(
@@ -85,7 +98,7 @@ class PostgresqlDialect:
         if timeout <= 0:
             sql += " NOWAIT"
         elif timeout != self._waits.lock:
-            sql = sql.replace("BEGIN;", "BEGIN; SET LOCAL lock_timeout = %d;" % max(1, timeout * 1000))
+            sql = sql.replace("BEGIN;", f"BEGIN; SET LOCAL lock_timeout = {max(1, int(timeout * 1000))};")
         cursor = connection.execute(sql, prepare=False)
         while cursor.nextset():
             pass
@@ -122,7 +135,12 @@ class PostgresqlDialect:
         return "outage"
 
     def upsert(
-        self, table: Table, columns: Iterable[str], *, select: Select[Any] | None = None, keep_null: bool = False
+        self,
+        table: Table,
+        columns: Iterable[str],
+        *,
+        select: Select[Any] | None = None,
+        keep_null: bool = False,
     ) -> Insert:
         """INSERT ... ON CONFLICT DO UPDATE (see Dialect)."""
         insert = sqlalchemy_postgresql.insert(table)
@@ -159,11 +177,19 @@ class _FromJson:
     """
 
     def __init__(
-        self, name: str, dialect: PostgresqlDialect, table: Table, columns: Iterable[str], *, keep_null: bool = False
+        self,
+        name: str,
+        dialect: PostgresqlDialect,
+        table: Table,
+        columns: Iterable[str],
+        *,
+        keep_null: bool = False,
     ) -> None:
         self._columns = tuple(table.columns.keys())
         self._payload = self._columns.index("payload")
-        types = {column.name: Integer if isinstance(column.type, Integer) else Text for column in table.columns}
+        types = {
+            column.name: Integer if isinstance(column.type, Integer) else Text for column in table.columns
+        }
         types |= {column.name: BigInteger for column in table.columns if isinstance(column.type, BigInteger)}
         rows = (
             func.json_to_recordset(bindparam("rows", type_=JSON))
@@ -185,7 +211,11 @@ class _FromJson:
         if any("\0" in row[at] for row in rows if row[at] is not None):
             statement = encoded
             rows = [
-                (*row[:at], None if row[at] is None else base64.b64encode(row[at].encode()).decode(), *row[at + 1 :])
+                (
+                    *row[:at],
+                    None if row[at] is None else base64.b64encode(row[at].encode()).decode(),
+                    *row[at + 1 :],
+                )
                 for row in rows
             ]
         names = self._columns

@@ -35,7 +35,9 @@ class SqliteDialect:
 
     def __init__(self, url: URL, waits: Waits) -> None:
         if not url.database or url.database == ":memory:" or "mode=memory" in str(url):
-            raise ConfigError("sqlalchemy.url: SQLite needs a file here, since each connection would see its own memory")
+            raise ConfigError(
+                "sqlalchemy.url: SQLite needs a file here, since each connection would see its own memory"
+            )
         if sqlite3.sqlite_version_info < _OLDEST:
             raise ConfigError(f"SQLite {sqlite3.sqlite_version} is too old, 3.35 is needed")
         self._waits = waits
@@ -49,7 +51,9 @@ class SqliteDialect:
             keep_null=True,
         )
 
-    def _rows(self, name: str, table: Table, columns: Iterable[str], *, keep_null: bool = False) -> RowsStatement:
+    def _rows(
+        self, name: str, table: Table, columns: Iterable[str], *, keep_null: bool = False
+    ) -> RowsStatement:
         insert = self.upsert(table, columns, keep_null=keep_null)
         return RowsStatement(name, insert, table, self.compiler)
 
@@ -115,7 +119,12 @@ class SqliteDialect:
         return "outage"
 
     def upsert(
-        self, table: Table, columns: Iterable[str], *, select: Select[Any] | None = None, keep_null: bool = False
+        self,
+        table: Table,
+        columns: Iterable[str],
+        *,
+        select: Select[Any] | None = None,
+        keep_null: bool = False,
     ) -> Insert:
         """INSERT ... ON CONFLICT DO UPDATE (see Dialect)."""
         insert = sqlalchemy_sqlite.insert(table)
