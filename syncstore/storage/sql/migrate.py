@@ -17,7 +17,6 @@ from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-import syncstore
 from syncstore.errors import ConfigError, Unavailable
 
 log = logging.getLogger(__name__)
@@ -29,7 +28,7 @@ _LOCK_SECONDS = 60
 
 def scripts() -> ScriptDirectory:
     """The migration scripts: inside an installed package, beside it in a checkout."""
-    package = Path(syncstore.__file__).parent
+    package = Path(__file__).parents[2]
     for folder in (package / "migrations", package.parent / "migrations"):
         if (folder / "versions").is_dir():
             config = Config()
