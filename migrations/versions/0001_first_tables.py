@@ -6,6 +6,8 @@ is run again from its start.
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import mysql
@@ -124,7 +126,7 @@ def upgrade() -> None:
     )
 
 
-def create_index(name: str, table: str, columns: list[str], **options: object) -> None:
+def create_index(name: str, table: str, columns: list[str], **options: Any) -> None:
     # MySQL, unlike MariaDB, knows no CREATE INDEX IF NOT EXISTS.
     if not any(index["name"] == name for index in sa.inspect(op.get_bind()).get_indexes(table)):
         op.create_index(name, table, columns, **options)
