@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from syncstore.testing.api_suite.fixtures import Server
-from syncstore.testing.client import Reply, SyncClient, Unsent
+from syncstore.testing.client import Chunked, Reply, SyncClient, Unsent
 
 SIZE_HEADERS = {
     "X-Weave-Records": "max_post_records",
@@ -154,12 +154,11 @@ class TestPostSize:
         assert reply.json["failed"] == {f"i{count}": "retry bytes"}
 
     def test_bytes_are_summed_not_characters(self, sync: SyncClient, limits: dict[str, int]) -> None:
-        piece = "€" * (limits["max_record_payload_bytes"] // 6)
-        count = limits["max_post_bytes"] // len(piece.encode())
-        body = [{"id": f"i{number}", "payload": piece} for number in range(count + 1)]
-        reply = sync.post("/storage/col", body)
-        assert len(reply.json["success"]) == count
-        assert reply.json["failed"] == {f"i{count}": "retry bytes"}
+        need_payloads_as_large_as_posts(limits)
+        euros = limits["max_post_bytes"] // 3  # of three bytes each
+        for more, failed in (("€", {}), ("€€", {"b": "retry bytes"})):
+            body = [{"id": "a", "payload": "€" * (euros - 1)}, {"id": "b", "payload": more}]
+            assert sync.post("/storage/col", body).json["failed"] == failed
 
 
 class TestRequestSize:
@@ -189,6 +188,17 @@ class TestRequestSize:
         promised = Unsent(limits["max_request_bytes"] + excess)
         for reply in (sync.post("/storage/col", promised), sync.put("/storage/col/a", promised)):
             assert (reply.status, reply.json) == (413, 17)
+
+    def test_a_body_of_undeclared_length_is_read_up_to_the_limit(
+        self, sync: SyncClient, limits: dict[str, int]
+    ) -> None:
+        """In all cases 413 and 17: chunks are no way around the limit."""
+        fits = Chunked(b'[{"id":"a","payload":"x"}]')
+        assert sync.post("/storage/col", fits).json["success"] == ["a"]
+        most = limits["max_request_bytes"]
+        assert sync.post("/storage/col", Chunked(self.padded(most).encode())).status == 200
+        reply = sync.post("/storage/col", Chunked(self.padded(most + 1).encode()))
+        assert (reply.status, reply.json) == (413, 17)
 
 
 class TestSizeHeaders:

@@ -61,7 +61,7 @@ class TestCollectionNames:
 
     @pytest.mark.parametrize(
         "name",
-        ["c" * 33, "col%0A", "%0Acol", "c%20l", "c!l", "c%2Fl", "c%C3%A9", "c:l", "c%00", "%20", "c~l"],
+        ["c" * 33, "col%0A", "%0Acol", "c%20l", "c!l", "c%C3%A9", "c:l", "c%00", "%20", "c~l"],
     )
     def test_any_other_name_is_an_unknown_path(self, sync: SyncClient, name: str) -> None:
         assert_not_found(sync.get(f"/storage/{name}"))
@@ -146,6 +146,7 @@ class TestItemIds:
         assert sync.get("/storage/col").json == ["other"]
 
     def test_a_raw_slash_is_part_of_the_id_or_an_unknown_path(self, sync: SyncClient) -> None:
+        """Section 1.1: a server that is not told the raw path cannot tell `a/b` from `a%2Fb`."""
         sync.put("/storage/col/a%2Fb", {"payload": "x"})
         reply = sync.get("/storage/col/a/b")
         if reply.status != 404:
