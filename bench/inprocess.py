@@ -6,6 +6,7 @@ two versions of the code, and the one to profile.
 
 from __future__ import annotations
 
+import contextlib
 import cProfile
 import io
 import pstats
@@ -13,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from bench.client import Answer
 from bench.operations import OPERATIONS, Ground, Operation
@@ -25,7 +26,15 @@ from bench.stack import database
 URL = "http://127.0.0.1:5000"
 _PROFILE_LINES = 35
 
-WSGIApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+class WSGIApp(Protocol):
+    """What is measured: an app that holds a database until it is closed."""
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any], /) -> Iterable[bytes]: ...
+
+    @property
+    def close(self) -> Callable[[], None]:
+        """Gives back what the app holds."""
 
 
 def environ(request: Request) -> dict[str, Any]:
@@ -89,26 +98,23 @@ def measure(
 ) -> list[Row]:
     """Rows for the operations `names` on database `kind`: `requests` calls in each of `rounds` rounds.
 
-    `make_app` makes the app from settings, as text by key.
-
-    With `profile` one more, profiled round of each operation is printed to standard output; its times are
-    inflated, its order is what counts. Raises SeedingError.
+    `make_app` makes the app from settings, as text by key. With `profile` one more, profiled round of each
+    operation is printed to standard output; its times are inflated, its order is what counts. Raises
+    SeedingError.
     """
     rows = {name: Row(kind, name, OPERATIONS[name].expected, OPERATIONS[name].per_unit) for name in names}
-    with (
-        tempfile.TemporaryDirectory(prefix="syncstore-bench-") as scratch,
-        database(kind, Path(scratch)) as (
-            database_url,
-            _,
-        ),
-    ):
+    with contextlib.ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="syncstore-bench-")))
+        database_url, _ = stack.enter_context(database(kind, scratch))
         settings = {
             "sqlalchemy.url": database_url,
             "auth.secrets": SECRET,
             "migrate": "auto",
             "public_url": URL,
         }
-        sender = WSGISender(make_app(settings))
+        app = make_app(settings)
+        stack.callback(app.close)
+        sender = WSGISender(app)
         progress(f"{kind}: seeding {users} users")
         # a second of DELETEs at the rate that Ground assumes is more than one round sends
         ground = seed(sender, make_users(users, URL), max(1.0, requests / 10_000))

@@ -11,21 +11,29 @@ from bench.samples import Row
 from bench.signing import Request, make_users
 
 
-def answer_anything(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+class AnswerAnything:
     """200 with a time to everything; 401 to requests that are not signed by their users."""
-    forged = 'mac="AAAA' in environ["HTTP_AUTHORIZATION"]
-    body = environ["wsgi.input"].read()
-    assert len(body) == int(environ.get("CONTENT_LENGTH", "0"))
-    start_response("401 Unauthorized" if forged else "200 OK", [])
-    return [b'{"modified":1700000000.10}']
+
+    closed = False
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        forged = 'mac="AAAA' in environ["HTTP_AUTHORIZATION"]
+        body = environ["wsgi.input"].read()
+        assert len(body) == int(environ.get("CONTENT_LENGTH", "0"))
+        start_response("401 Unauthorized" if forged else "200 OK", [])
+        return [b'{"modified":1700000000.10}']
+
+    def close(self) -> None:
+        self.closed = True
 
 
 def run(*names: str) -> list[Row]:
     settings: list[dict[str, str]] = []
+    app = AnswerAnything()
 
     def make_app(given: dict[str, str]) -> inprocess.WSGIApp:
         settings.append(given)
-        return answer_anything
+        return app
 
     rows = inprocess.measure(
         make_app,
@@ -38,6 +46,7 @@ def run(*names: str) -> list[Row]:
         progress=lambda text: None,
     )
     assert settings[0]["public_url"] == inprocess.URL
+    assert app.closed
     return rows
 
 
@@ -55,7 +64,7 @@ def test_a_request_becomes_a_wsgi_environ() -> None:
 def test_the_sender_returns_status_and_body() -> None:
     request = Request(make_users(1, inprocess.URL)[0], "GET", "/info/collections")
 
-    answers = WSGISender(answer_anything).send_all([request, request])
+    answers = WSGISender(AnswerAnything()).send_all([request, request])
 
     assert [(answer.status, answer.body[:12]) for answer in answers] == [(200, b'{"modified":')] * 2
 
