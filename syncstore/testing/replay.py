@@ -25,6 +25,7 @@ from syncstore.testing.client import Reply, SyncClient
 
 MOST_DIFFERENCES = 5  # after that the stores have parted and say nothing new
 FAR_FUTURE = Decimal(4_000_000_000)  # beyond any time that a server gave: means "whatever is there"
+MOST_LINES = 40  # of one difference in a report
 LONGEST_LINE = 150  # characters of a line in a report
 
 # info/configuration tells the server's own limits: they need not be the recording's, but be there
@@ -287,7 +288,7 @@ def _header_differences(name: str, exchange: Exchange, reply: Reply, known: Corr
     elif name == "X-Weave-Next-Offset":
         expected = live  # opaque: it has to be there
     if expected is None or expected != live:
-        yield f"{name}: {live} instead of {expected}, as which the recorded {recorded} is known"
+        yield f"{name}: {live} instead of {expected}, which the recording's {recorded} stands for"
 
 
 def _in_live_terms(value: Any, known: Correspondence) -> Any:
@@ -335,8 +336,9 @@ def _final_differences(client: SyncClient, model: Model, known: Correspondence) 
 def _diff(expected: Any, found: Any) -> Iterator[str]:
     if expected == found:
         return
-    lines = difflib.unified_diff(_lines(expected), _lines(found), "recorded", "live", n=2, lineterm="")
-    yield "\n".join(lines)
+    lines = list(difflib.unified_diff(_lines(expected), _lines(found), "recorded", "live", n=2, lineterm=""))
+    more = len(lines) - MOST_LINES
+    yield "\n".join([*lines[:MOST_LINES], *([f"... and {more} lines more"] if more > 0 else [])])
 
 
 def _lines(value: Any) -> list[str]:

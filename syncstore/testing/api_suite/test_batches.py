@@ -262,6 +262,12 @@ class TestCommit:
         }
         assert found == {"a": ("2", 1), "b": ("1", 2)}
 
+    @pytest.mark.parametrize("value", [-999999999, -1, 0, 999999999])
+    def test_extremes_are_staged_as_they_are(self, sync: SyncClient, value: int) -> None:
+        item = {"id": "a", "payload": "\u0000ä€😀\n", "sortindex": value}
+        done = commit(sync, opened(sync, item))
+        assert sync.get("/storage/col/a").json == {**item, "modified": done.modified}
+
     def test_the_last_post_s_fields_win(self, sync: SyncClient) -> None:
         batch = opened(sync, {"id": "b0", "payload": "staged", "sortindex": 5})
         done = commit(sync, batch, {"id": "b0", "payload": "committed"})

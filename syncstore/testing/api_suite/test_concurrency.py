@@ -18,12 +18,14 @@ def together(sync: SyncClient, *works: Callable[[SyncClient], None]) -> None:
     ready = threading.Barrier(len(works))
 
     def run(work: Callable[[SyncClient], None]) -> None:
+        client = sync.on_a_new_connection()
         try:
-            client = sync.on_a_new_connection()
             ready.wait(DEADLINE)
             work(client)
         except BaseException as error:  # handed to the thread that waits
             failures.append(error)
+        finally:
+            client.transport.close()
 
     threads = [threading.Thread(target=run, args=(work,), daemon=True) for work in works]
     for thread in threads:

@@ -173,7 +173,7 @@ class TestOrder:
     ) -> None:
         query = f"&sort={sort}" if sort else ""
         expected = in_order(three_writes, sort)
-        assert sync.get("/storage/col?" + query).json == expected
+        assert sync.get("/storage/col?v=1" + query).json == expected
         assert [item["id"] for item in sync.get("/storage/col?full=1" + query).json] == expected
         assert sync.get("/storage/col?limit=100" + query).json == expected
         names = ",".join(item["id"] for item in three_writes)

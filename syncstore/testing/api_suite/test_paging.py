@@ -30,7 +30,8 @@ GARBAGE = [
 
 def query(sort: str | None, **parameters: object) -> str:
     pairs = [f"{key}={value}" for key, value in parameters.items()]
-    return "/storage/col?" + "&".join([*pairs, *([f"sort={sort}"] if sort else [])])
+    text = "&".join([*pairs, *([f"sort={sort}"] if sort else [])])
+    return "/storage/col" + ("?" + text if text else "")
 
 
 def pages(

@@ -141,10 +141,17 @@ class TestTtlOfSeconds:
         wait_until(sync, committed.modified + 1)
         assert sync.get("/storage/col/staged").status == 404
 
-    def test_a_large_ttl_is_kept(self, sync: SyncClient) -> None:
-        items = [{"id": str(ttl), "ttl": ttl} for ttl in (31536000, 31536001, 94608000, 999999999)]
-        assert sync.post("/storage/col", items).json["failed"] == {}
-        assert len(sync.get("/storage/col").json) == 4
+    @pytest.mark.parametrize("how", ["post", "batch"])
+    def test_a_large_ttl_is_kept(self, sync: SyncClient, how: str) -> None:
+        """In milliseconds these are more than 31 bits hold."""
+        items = [{"id": str(ttl), "ttl": ttl} for ttl in (5184000, 31536000, 31536001, 94608000, 999999999)]
+        if how == "post":
+            assert sync.post("/storage/col", items).json["failed"] == {}
+        else:
+            batch = sync.post("/storage/col?batch=true", items[:3]).json["batch"]
+            reply = sync.post(f"/storage/col?batch={batch}&commit=true", items[3:])
+            assert (reply.status, reply.json["failed"]) == (200, {})
+        assert sorted(sync.get("/storage/col").json) == sorted(item["id"] for item in items)
 
     def test_an_expired_storage_counts_nothing(
         self, sync: SyncClient, configured: Callable[..., SyncClient]
