@@ -22,9 +22,10 @@ from syncstore.locks.sql import SqlLocks
 from syncstore.settings import Settings, read_settings
 from syncstore.storage.api import Storage
 from syncstore.storage.sql import migrate
+from syncstore.storage.sql.connections import PoolSizes
 from syncstore.storage.sql.dialects import dialect_for
 from syncstore.storage.sql.dialects.api import Dialect, Waits
-from syncstore.storage.sql.engine import Database, PoolSizes
+from syncstore.storage.sql.engine import Database
 from syncstore.storage.sql.purge import Purge, Sweeper
 from syncstore.storage.sql.statements import Statements
 from syncstore.storage.sql.store import SqlStorage

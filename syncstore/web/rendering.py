@@ -38,9 +38,8 @@ def _raw_time(ticks: int) -> msgspec.Raw:
 
 def times(collections: Mapping[str, int]) -> bytes:
     """`{"bookmarks": 1388635807.40, ...}`; names need no escaping by their syntax."""
-    return (
-        "{" + ",".join([f'"{name}":{format_ticks(time)}' for name, time in collections.items()]) + "}"
-    ).encode()
+    parts = ['"%s":%d.%02d' % (name, time // 100, time % 100) for name, time in collections.items()]  # noqa: UP031 - hot
+    return ("{" + ",".join(parts) + "}").encode()
 
 
 def counts(collections: Mapping[str, int]) -> bytes:

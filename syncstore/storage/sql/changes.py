@@ -5,22 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from syncstore.bso import Change, payload_size
-from syncstore.storage.sql.dialects.api import ItemRow
+from syncstore.bso import Change
+from syncstore.storage.sql.dialects.api import ItemRow, StoredRow
 from syncstore.storage.sql.schema import NEVER
-
-
-class Stored(NamedTuple):
-    """What a unit of work knows of a row: all but its payload. Times in milliseconds, `size` in bytes."""
-
-    modified: int
-    sortindex: int | None
-    size: int
-    ttl: int
-
-    def live(self, now: int) -> bool:
-        """Whether the item has not expired at `now`, in milliseconds."""
-        return self.ttl > now
 
 
 class Rows(NamedTuple):
@@ -38,7 +25,7 @@ class Rows(NamedTuple):
 
 
 def rows_of(
-    uid: int, collection: int, changes: Sequence[Change], existing: Mapping[str, Stored], time: int
+    uid: int, collection: int, changes: Sequence[Change], existing: Mapping[str, StoredRow], time: int
 ) -> Rows:
     """The rows that `changes` make of what exists, at `time` in milliseconds.
 
@@ -47,30 +34,31 @@ def rows_of(
     """
     whole: list[ItemRow] = []
     touched: list[ItemRow] = []
-    count = size_difference = expired = 0
+    count = difference = expired = 0
     for change in changes:
-        id_, payload, sortindex = change.id, change.payload, change.sortindex
-        ttl = NEVER if change.ttl is None else time + change.ttl * 1000
+        id_, payload, sortindex, ttl = change.id, change.payload, change.sortindex, change.ttl
+        until = NEVER if ttl is None else time + ttl * 1000
         old = existing.get(id_)
         if old is None:
             count += 1
         else:
-            size_difference -= old.size
-            if old.ttl > time:
-                if change.ttl is None:
-                    ttl = old.ttl
+            old_modified, old_sortindex, old_size, old_ttl = old
+            difference -= old_size
+            if old_ttl > time:
+                if ttl is None:
+                    until = old_ttl
                 if payload is None:
-                    modified = old.modified if sortindex is None else time
-                    index = old.sortindex if sortindex is None else sortindex
-                    size_difference += old.size
-                    touched.append(ItemRow(uid, collection, id_, index, modified, "", 0, ttl))
+                    modified = old_modified if sortindex is None else time
+                    index = old_sortindex if sortindex is None else sortindex
+                    difference += old_size
+                    touched.append((uid, collection, id_, index, modified, "", 0, until))
                     continue
                 if sortindex is None:
-                    sortindex = old.sortindex
+                    sortindex = old_sortindex
             else:
-                expired += old.size
+                expired += old_size
         text = payload or ""
-        size = payload_size(text)
-        size_difference += size
-        whole.append(ItemRow(uid, collection, id_, sortindex, time, text, size, ttl))
-    return Rows(whole, touched, count, size_difference, expired)
+        size = len(text) if text.isascii() else len(text.encode())
+        difference += size
+        whole.append((uid, collection, id_, sortindex, time, text, size, until))
+    return Rows(whole, touched, count, difference, expired)

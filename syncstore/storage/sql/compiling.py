@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from operator import itemgetter
 from typing import Any
 
@@ -47,6 +48,29 @@ class Statement:
         return Write(self.sql, self.bind(values))
 
 
+class IdsStatement:
+    """A statement with a list of ids, `id0` to `idN` side by side in its text, bound by position."""
+
+    __slots__ = ("_after", "_before", "_count", "sql")
+
+    def __init__(self, name: str, clause: ClauseElement, dialect: SqlalchemyDialect, count: int) -> None:
+        statement = Statement(name, clause, dialect)
+        self.sql = statement.sql
+        names = list(statement.names)
+        start = names.index("id0")
+        if names[start : start + count] != [f"id{i}" for i in range(count)]:
+            raise AssertionError(f"{name}: the ids are not side by side: {names}")
+        self._before = names[:start]
+        self._after = names[start + count :]
+        self._count = count
+
+    def bind(self, values: Mapping[str, object], ids: Sequence[str]) -> Sequence[object]:
+        """The parameters; the last id is repeated where the text has room for more."""
+        padding = [ids[-1]] * (self._count - len(ids))
+        before = [values[name] for name in self._before]
+        return [*before, *ids, *padding, *[values[name] for name in self._after]]
+
+
 class RowsStatement:
     """An INSERT of any number of rows in one statement, its text made by repeating the group of one row."""
 
@@ -68,4 +92,4 @@ class RowsStatement:
         sql = self._texts.get(count)
         if sql is None:
             sql = self._texts[count] = self._before + ", ".join([self._group] * count) + self._after
-        return Write(sql, [value for row in rows for value in row])
+        return Write(sql, list(chain.from_iterable(rows)))

@@ -1,6 +1,6 @@
 """The connections to the database: taking them, locking a user with one, and saying what went wrong.
 
-A `Database` hands out raw connections from SQLAlchemy's pool. Statements run in autocommit mode; a `Transaction`
+Statements run in autocommit mode; a `Transaction`
 is the exception, and is how every write goes. What a driver raises leaves this module only as an error of
 `syncstore.errors`.
 """
@@ -11,54 +11,25 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
-from sqlalchemy import create_engine, event
-from sqlalchemy.engine import Engine
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.pool import PoolProxiedConnection, QueuePool
+from sqlalchemy.pool import PoolProxiedConnection
 
 from syncstore.errors import Conflict, LockTimeout, Unavailable
 from syncstore.storage.sql.compiling import Statement
-from syncstore.storage.sql.dialects.api import Connection, Dialect, Row, Write
+from syncstore.storage.sql.connections import Connections, PoolSizes, first_line
+from syncstore.storage.sql.dialects.api import Dialect, Row, Write
 
 log = logging.getLogger(__name__)
 
 _RETRY_AFTER_CONFLICT = 10
 
 
-class PoolSizes:
-    """How many connections a process keeps (`size`), may add under load (`overflow`), and how many seconds a
-    request waits for one (`timeout`)."""
-
-    __slots__ = ("overflow", "size", "timeout")
-
-    def __init__(self, size: int = 8, overflow: int = 16, timeout: float = 5.0) -> None:
-        self.size = size
-        self.overflow = overflow
-        self.timeout = timeout
-
-
 class Database:
-    """One database, as seen by one process."""
+    """One database, as seen by one process. `lock_timeout` is in seconds."""
 
     def __init__(self, url: str, dialect: Dialect, pool: PoolSizes, *, lock_timeout: float) -> None:
         self.dialect = dialect
         self.lock_timeout = lock_timeout
-        # No reset and no ping at every check-out, which are a round trip each: a transaction always ends itself,
-        # and a connection found dead is replaced when it is used.
-        self._engine: Engine = create_engine(
-            url,
-            poolclass=QueuePool,
-            pool_size=pool.size,
-            max_overflow=pool.overflow,
-            pool_timeout=pool.timeout,
-            pool_reset_on_return=None,
-            **dialect.engine_options(),
-        )
-        event.listen(self._engine, "connect", self._prepare)
-
-    def _prepare(self, connection: Connection, _record: object) -> None:
-        self.dialect.prepare(connection)
+        self.connections = Connections(url, dialect, pool)
 
     def query(self, statement: Statement, values: Mapping[str, object]) -> list[Row]:
         """All rows of one reading statement, from one snapshot.
@@ -78,15 +49,15 @@ class Database:
             raise Unavailable(f"the database went away: {error}") from error
 
     def _once(self, sql: str, parameters: Sequence[object]) -> list[Row]:
-        taken = self._take()
+        taken = self.connections.take()
         try:
             rows = self.dialect.fetch(taken.dbapi_connection, sql, parameters)
         except self.dialect.error as error:
             self._fail(taken, error)
         except BaseException:
-            taken.invalidate()
+            self.connections.discard(taken)
             raise
-        taken.close()
+        self.connections.give(taken)
         return rows
 
     def execute(self, statement: Statement, values: Mapping[str, object]) -> int:
@@ -94,7 +65,7 @@ class Database:
 
         For small bookkeeping only (names, rows of users): it is not repeated when the connection dies.
         """
-        taken = self._take()
+        taken = self.connections.take()
         try:
             touched = self.dialect.execute(taken.dbapi_connection, statement.sql, statement.bind(values))
         except self.dialect.error as error:
@@ -103,9 +74,9 @@ class Database:
             except _Disconnected as gone:
                 raise Unavailable(f"the database went away: {gone}") from gone
         except BaseException:
-            taken.invalidate()
+            self.connections.discard(taken)
             raise
-        taken.close()
+        self.connections.give(taken)
         return touched
 
     def insert_if_new(self, statement: Statement, values: Mapping[str, object]) -> bool:
@@ -131,7 +102,7 @@ class Database:
             raise Unavailable(f"the database went away: {error}") from error
 
     def _lock_once(self, uid: int, *, exclusive: bool, timeout: float) -> Transaction:
-        taken = self._take()
+        taken = self.connections.take()
         try:
             high_water = self.dialect.lock_user(
                 taken.dbapi_connection, uid, exclusive=exclusive, timeout=timeout
@@ -139,17 +110,9 @@ class Database:
         except self.dialect.error as error:
             self._fail(taken, error, in_transaction=True)
         except BaseException:
-            taken.invalidate()
+            self.connections.discard(taken)
             raise
         return Transaction(self, taken, high_water)
-
-    def _take(self) -> PoolProxiedConnection:
-        try:
-            return self._engine.raw_connection()
-        except PoolTimeout as error:
-            raise Conflict("all database connections are in use", _RETRY_AFTER_CONFLICT) from error
-        except (SQLAlchemyError, self.dialect.error) as error:
-            raise Unavailable(f"no connection to the database: {_first_line(error)}") from error
 
     def _fail(
         self, taken: PoolProxiedConnection, error: Exception, *, in_transaction: bool = False
@@ -157,39 +120,29 @@ class Database:
         """Put the connection in order, or away, and raise what happened in our words."""
         fault = self.dialect.classify(error, taken.dbapi_connection)
         if fault == "disconnect":
-            self._put_away(taken)
-            raise _Disconnected(_first_line(error)) from error
+            self.connections.discard_all(taken)
+            raise _Disconnected(first_line(error)) from error
         if in_transaction:
             try:
                 self.dialect.rollback(taken.dbapi_connection)
             except self.dialect.error:
-                self._put_away(taken)
+                self.connections.discard_all(taken)
             else:
-                taken.close()
+                self.connections.give(taken)
         else:
-            taken.close()
+            self.connections.give(taken)
         if fault == "lock timeout":
             raise LockTimeout("another writer holds the user's row", _RETRY_AFTER_CONFLICT) from error
         if fault == "conflict":
             raise Conflict("the database gave way to another transaction", _RETRY_AFTER_CONFLICT) from error
         if fault == "duplicate":
-            raise _Duplicate(_first_line(error)) from error
-        log.error("the database failed: %s", _first_line(error), exc_info=error)
-        raise Unavailable(f"the database failed: {_first_line(error)}") from error
-
-    def _put_away(self, taken: PoolProxiedConnection) -> None:
-        # When one connection is dead the idle ones are, too, most likely (a restart of the database): drop them
-        # all, or each would cost a request its one retry.
-        taken.invalidate()
-        self._engine.dispose()
-
-    def begin_schema_change(self) -> Engine:
-        """The engine itself, for migrations, which run through SQLAlchemy."""
-        return self._engine
+            raise _Duplicate(first_line(error)) from error
+        log.error("the database failed: %s", first_line(error), exc_info=error)
+        raise Unavailable(f"the database failed: {first_line(error)}") from error
 
     def close(self) -> None:
         """Close the connections that are not in use."""
-        self._engine.dispose()
+        self.connections.close()
 
 
 class _Disconnected(Exception):
@@ -218,10 +171,12 @@ class Transaction:
 
     def query(self, statement: Statement, values: Mapping[str, object]) -> list[Row]:
         """All rows of a statement, as of now: later than the lock."""
+        return self.fetch(statement.sql, statement.bind(values))
+
+    def fetch(self, sql: str, parameters: Sequence[object]) -> list[Row]:
+        """The same, for a statement that is bound already."""
         try:
-            return self._database.dialect.fetch(
-                self._taken.dbapi_connection, statement.sql, statement.bind(values)
-            )
+            return self._database.dialect.fetch(self._taken.dbapi_connection, sql, parameters)
         except self._database.dialect.error as error:
             self._fail(error)
         except BaseException:
@@ -252,7 +207,7 @@ class Transaction:
             self._abandon()
             raise
         self.open = False
-        self._taken.close()
+        self._database.connections.give(self._taken)
 
     def rollback(self) -> None:
         """End without effect. A connection that cannot even do that is thrown away, which has the same effect."""
@@ -262,13 +217,13 @@ class Transaction:
         try:
             self._database.dialect.rollback(self._taken.dbapi_connection)
         except self._database.dialect.error:
-            self._taken.invalidate()
+            self._database.connections.discard(self._taken)
         else:
-            self._taken.close()
+            self._database.connections.give(self._taken)
 
     def _abandon(self) -> None:
         self.open = False
-        self._taken.invalidate()
+        self._database.connections.discard(self._taken)
 
     def _fail(self, error: Exception) -> NoReturn:
         self.open = False
@@ -276,8 +231,3 @@ class Transaction:
             self._database._fail(self._taken, error, in_transaction=True)
         except _Disconnected as gone:
             raise Unavailable(f"the database went away in a transaction: {gone}") from gone
-
-
-def _first_line(error: Exception) -> str:
-    # The text that SQLAlchemy adds below the first line repeats statement and parameters: users' data.
-    return str(error.args[-1] if error.args else error).split("\n", 1)[0][:200]

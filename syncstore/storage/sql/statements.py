@@ -29,7 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.sql import ClauseElement
 
 from syncstore.storage.api import Position, Query
-from syncstore.storage.sql.compiling import Statement
+from syncstore.storage.sql.compiling import IdsStatement, Statement
 from syncstore.storage.sql.dialects.api import Dialect
 from syncstore.storage.sql.schema import (
     NEVER,
@@ -54,11 +54,9 @@ _now: BindParameter[int] = bindparam("now")
 _never: ColumnElement[int] = literal_column(str(NEVER))
 
 
-def pad_ids(ids: Sequence[str]) -> tuple[int, dict[str, object]]:
-    """How many placeholders a list of at most MAX_IDS ids takes, and their values: the last id is repeated."""
-    count = next(size for size in _ID_COUNTS if size >= len(ids))
-    padded = [*ids, *([ids[-1]] * (count - len(ids)))]
-    return count, {f"id{i}": value for i, value in enumerate(padded)}
+def _places(ids: Sequence[str]) -> int:
+    """How many placeholders a list of at most MAX_IDS ids takes."""
+    return next(size for size in _ID_COUNTS if size >= len(ids))
 
 
 def _ids_in(column: ColumnElement[str], count: int) -> ColumnElement[bool]:
@@ -247,9 +245,17 @@ class Statements:
         )
 
         # bound methods cannot be cached without keeping every instance alive, so each instance has its own
-        self.state = cache(self._state)
-        self.delete_items = cache(self._delete_items)
+        self._states = cache(self._state)
+        self._deletions = cache(self._delete_items)
         self._listing = cache(self._compile_listing)
+
+    def state(self, ids: Sequence[str]) -> IdsStatement:
+        """The collection's time, count and bytes, beside each row stored, live or expired, under `ids`."""
+        return self._states(_places(ids))
+
+    def delete_items(self, ids: Sequence[str]) -> IdsStatement:
+        """Delete the rows under `ids`."""
+        return self._deletions(_places(ids))
 
     def _compile(self, name: str, clause: ClauseElement) -> Statement:
         return Statement(name, clause, self._dialect.compiler)
@@ -270,8 +276,10 @@ class Statements:
             .scalar_subquery()
         )
 
-    def _state(self, count: int) -> Statement:
-        """The collection's time, count and bytes, beside each row stored, live or expired, under `count` ids."""
+    def _compile_ids(self, name: str, clause: ClauseElement, count: int) -> IdsStatement:
+        return IdsStatement(name, clause, self._dialect.compiler, count)
+
+    def _state(self, count: int) -> IdsStatement:
         joined = user_collections.outerjoin(
             bso,
             and_(
@@ -280,7 +288,7 @@ class Statements:
                 _ids_in(bso.c.id, count),
             ),
         )
-        return self._compile(
+        return self._compile_ids(
             "state",
             select(
                 user_collections.c.last_modified,
@@ -294,14 +302,16 @@ class Statements:
             )
             .select_from(joined)
             .where(user_collections.c.userid == _uid, user_collections.c.collection == _collection),
+            count,
         )
 
-    def _delete_items(self, count: int) -> Statement:
-        return self._compile(
+    def _delete_items(self, count: int) -> IdsStatement:
+        return self._compile_ids(
             "delete_items",
             delete(bso).where(
                 bso.c.userid == _uid, bso.c.collection == _collection, _ids_in(bso.c.id, count)
             ),
+            count,
         )
 
     # -- batches: staged fields over those of live items over defaults, all in the database
@@ -381,7 +391,7 @@ class Statements:
             query.older is not None,
             query.limit is not None,
             None if after is None else ("null" if after.key is None else "key"),
-            None if query.ids is None else pad_ids(query.ids)[0],
+            None if query.ids is None else _places(query.ids),
         )
 
     def _compile_listing(
@@ -470,7 +480,8 @@ def listing_parameters(uid: int, collection: int, query: Query, now: int) -> dic
     if query.limit is not None:
         values["limit"] = query.limit + 1
     if query.ids is not None:
-        values |= pad_ids(query.ids)[1]
+        places = _places(query.ids)
+        values |= {f"id{i}": query.ids[min(i, len(query.ids) - 1)] for i in range(places)}
     if query.after is not None:
         values |= _position(query.after)
     return values

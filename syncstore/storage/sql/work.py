@@ -17,11 +17,11 @@ from syncstore.errors import Conflict, NotFound, OverQuota, Unavailable
 from syncstore.locks.api import WHOLE_STORAGE, LockHandle, Locks
 from syncstore.locks.sql import SqlGrant
 from syncstore.storage.sql.batches import Batches
-from syncstore.storage.sql.changes import Stored, rows_of
-from syncstore.storage.sql.dialects.api import Write
+from syncstore.storage.sql.changes import rows_of
+from syncstore.storage.sql.dialects.api import StoredRow, Write
 from syncstore.storage.sql.engine import Database, Transaction
 from syncstore.storage.sql.names import CollectionNames
-from syncstore.storage.sql.statements import MAX_IDS, Statements, pad_ids
+from syncstore.storage.sql.statements import MAX_IDS, Statements
 
 # A user who writes faster than the clock ticks waits for it, this many ticks at most. A clock that is further
 # behind (other machines' clocks, a small step back) is overtaken; one that is behind by more than _LOST_TICKS was
@@ -79,7 +79,7 @@ class SqlWork:
         self._number: int | None = None
         self._present = False
         self._modified = self._count = self._bytes = 0
-        self._existing: dict[str, Stored] = {}
+        self._existing: dict[str, StoredRow] = {}
         self._writes: list[Write] = []
         self._changed = False
         self._quota_left: int | None = None
@@ -131,10 +131,9 @@ class SqlWork:
         statements = self._place.statements
         values: dict[str, object] = {"uid": self._uid, "collection": number}
         if self._items:
-            count, ids = pad_ids(self._items)
-            rows = self._at.query(statements.state(count), values | ids)
-            text = self._place.database.dialect.text_of_id
-            self._existing = {text(row[3]): Stored(*row[4:]) for row in rows if row[3] is not None}
+            state = statements.state(self._items)
+            rows = self._at.fetch(state.sql, state.bind(values, self._items))
+            self._existing = self._place.database.dialect.stored(rows)
         else:
             rows = self._at.query(statements.collection_state, values)
         if rows:
@@ -168,9 +167,9 @@ class SqlWork:
     def item_modified(self, item: str) -> int:
         """An item's time before this work (see Work)."""
         stored = self._existing.get(item)
-        if stored is None or not stored.live(self._place.clock.now_ms()):
+        if stored is None or stored[3] <= self._place.clock.now_ms():
             return 0
-        return stored.modified // MS_PER_TICK
+        return stored[0] // MS_PER_TICK
 
     @property
     def quota_left(self) -> int | None:
@@ -207,10 +206,10 @@ class SqlWork:
         time = self._draw_time()
         gone = [item for item in dict.fromkeys(items) if item in self._existing]
         if gone:
-            count, ids = pad_ids(gone)
-            values = {"uid": self._uid, "collection": self._number} | ids
-            self._writes.append(self._place.statements.delete_items(count).write(values))
-        freed = sum(self._existing[item].size for item in gone)
+            deletion = self._place.statements.delete_items(gone)
+            values = {"uid": self._uid, "collection": self._number}
+            self._writes.append(Write(deletion.sql, deletion.bind(values, gone)))
+        freed = sum(self._existing[item][2] for item in gone)
         self._note_collection(self._number, time, -len(gone), -freed)
         return time
 

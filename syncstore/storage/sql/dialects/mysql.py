@@ -19,7 +19,16 @@ from sqlalchemy.engine import URL
 
 from syncstore.bso import BSO
 from syncstore.storage.sql.compiling import RowsStatement
-from syncstore.storage.sql.dialects.api import Connection, Fault, ItemRow, Row, StagedRow, Waits, Write
+from syncstore.storage.sql.dialects.api import (
+    Connection,
+    Fault,
+    ItemRow,
+    Row,
+    StagedRow,
+    StoredRow,
+    Waits,
+    Write,
+)
 from syncstore.storage.sql.schema import batch_upload_items, bso
 
 _LOCK = "BEGIN; /* lock_user */ SELECT high_water FROM users WHERE userid = %d "
@@ -181,6 +190,10 @@ class MysqlDialect:
     def items(self, rows: Sequence[Row]) -> list[BSO]:
         """BSOs of rows that end in (id, modified in ms, sortindex, payload); ids come as bytes."""
         return [BSO(row[-4].decode("ascii"), row[-3] // 10, row[-1], row[-2]) for row in rows]
+
+    def stored(self, rows: Sequence[Row]) -> dict[str, StoredRow]:
+        """What is stored, by id (see Dialect)."""
+        return {row[3].decode("ascii"): row[4:] for row in rows if row[3] is not None}
 
     def text_of_id(self, value: Any) -> str:
         """A VARBINARY comes as bytes."""

@@ -33,7 +33,16 @@ from sqlalchemy.engine.interfaces import Dialect as SqlalchemyDialect
 
 from syncstore.bso import BSO
 from syncstore.storage.sql.compiling import Statement
-from syncstore.storage.sql.dialects.api import Connection, Fault, ItemRow, Row, StagedRow, Waits, Write
+from syncstore.storage.sql.dialects.api import (
+    Connection,
+    Fault,
+    ItemRow,
+    Row,
+    StagedRow,
+    StoredRow,
+    Waits,
+    Write,
+)
 from syncstore.storage.sql.schema import batch_upload_items, bso
 
 _LOCK = "BEGIN; /* lock_user */ SELECT high_water FROM users WHERE userid = %d "
@@ -163,6 +172,10 @@ class PostgresqlDialect:
     def items(self, rows: Sequence[Row]) -> list[BSO]:
         """BSOs of rows that end in (id, modified in ms, sortindex, payload); payloads come as bytes."""
         return [BSO(row[-4], row[-3] // 10, row[-1].decode(), row[-2]) for row in rows]
+
+    def stored(self, rows: Sequence[Row]) -> dict[str, StoredRow]:
+        """What is stored, by id (see Dialect)."""
+        return {row[3]: row[4:] for row in rows if row[3] is not None}
 
     def text_of_id(self, value: Any) -> str:
         """PostgreSQL returns text."""

@@ -17,7 +17,16 @@ from sqlalchemy.engine import URL
 from syncstore.bso import BSO
 from syncstore.errors import ConfigError
 from syncstore.storage.sql.compiling import RowsStatement
-from syncstore.storage.sql.dialects.api import Connection, Fault, ItemRow, Row, StagedRow, Waits, Write
+from syncstore.storage.sql.dialects.api import (
+    Connection,
+    Fault,
+    ItemRow,
+    Row,
+    StagedRow,
+    StoredRow,
+    Waits,
+    Write,
+)
 from syncstore.storage.sql.schema import batch_upload_items, bso
 
 _LOCK_HIGH_WATER = "/* lock_user */ SELECT high_water FROM users WHERE userid = ?"
@@ -147,6 +156,10 @@ class SqliteDialect:
     def items(self, rows: Sequence[Row]) -> list[BSO]:
         """BSOs of rows that end in (id, modified in ms, sortindex, payload)."""
         return [BSO(row[-4], row[-3] // 10, row[-1], row[-2]) for row in rows]
+
+    def stored(self, rows: Sequence[Row]) -> dict[str, StoredRow]:
+        """What is stored, by id (see Dialect)."""
+        return {row[3]: row[4:] for row in rows if row[3] is not None}
 
     def text_of_id(self, value: Any) -> str:
         """SQLite returns text."""
