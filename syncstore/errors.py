@@ -101,10 +101,13 @@ class Unavailable(SyncError):
 
 
 class Conflict(Unavailable):
-    """Another writer is at work and did not finish in time: 503, with a short Retry-After.
+    """Others are at work and did not finish in time: 503, with a short Retry-After. Nothing was changed."""
 
-    Also the answer to a deadlock or a refused fence: the transaction was rolled back whole, so the
-    same request may be tried again.
+
+class RolledBack(Conflict):
+    """The store gave way to another transaction (a deadlock, a refused fence) and took everything back.
+
+    The same request may be tried again at once.
     """
 
 
@@ -116,7 +119,7 @@ class LockUnavailable(Unavailable):
     """The service that keeps the locks cannot be reached."""
 
 
-class LockLost(Conflict):
+class LockLost(RolledBack):
     """The lock's lease or session ended while it was held; the store refuses what came after."""
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from syncstore.auth.authenticator import Authenticator
 from syncstore.bso import is_collection, is_id
 from syncstore.clock import Clock
-from syncstore.errors import Conflict, LockTimeout, NotFound, SyncError
+from syncstore.errors import NotFound, RolledBack, SyncError
 from syncstore.web.answers import Answer, json_zero
 from syncstore.web.errors import ErrorAnswers
 from syncstore.web.requests import StorageRequest
@@ -81,8 +81,6 @@ def _attempt(view: View, asked: StorageRequest) -> Answer:
     for _ in range(_ATTEMPTS - 1):
         try:
             return view(asked)
-        except LockTimeout:
-            raise
-        except Conflict:
+        except RolledBack:
             continue
     return view(asked)

@@ -46,23 +46,23 @@ class ErrorAnswers:
             answer.modified = error.modified
             return answer
         if isinstance(error, Unauthorized):
-            log.info("401 %s %.200s: %s", method, path, error.reason)
+            log.info("401 %s %.200r: %s", method, path, error.reason)
             return json_zero(401, _CHALLENGE)
         if isinstance(error, InvalidRequest):
-            log.info("400 %s %.200s: %s", method, path, error.reason)
+            log.info("400 %s %.200r: %s", method, path, error.reason)
             return json_zero(400, code=error.code)
         if isinstance(error, Unavailable):
-            log.warning("503 %s %.200s: %s", method, path, error.reason)
+            log.warning("503 %s %.200r: %s", method, path, error.reason)
             return json_zero(503, [("Retry-After", str(self._retry_after(error)))])
         if isinstance(error, OverQuota):
-            log.info("403 %s %.200s: %s", method, path, error)
+            log.info("403 %s %.200r: %s", method, path, error)
             return json_zero(403, code=_QUOTA_CODE)
         if isinstance(error, TooLarge):
-            log.info("413 %s %.200s: %s", method, path, error)
+            log.info("413 %s %.200r: %s", method, path, error)
             # The body was not read: what follows on the connection is not a request.
             return json_zero(413, [("Connection", "close")], code=_SIZE_CODE)
         if isinstance(error, UnsupportedMediaType):
-            log.info("415 %s %.200s: %s", method, path, error)
+            log.info("415 %s %.200r: %s", method, path, error)
             return json_zero(415)
         raise error
 

@@ -127,5 +127,5 @@ class _Fallback:
 
     def unexpected(self, context: Any, request: Any) -> Answer:
         environ = request.environ
-        log.error("500 %s %.200s", environ["REQUEST_METHOD"], environ["PATH_INFO"], exc_info=context)
+        log.error("500 %s %.200r", environ["REQUEST_METHOD"], environ["PATH_INFO"], exc_info=context)
         return json_zero(500).stamp(self._clock.now())

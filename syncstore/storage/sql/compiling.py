@@ -86,6 +86,11 @@ class RowsStatement:
             raise AssertionError(f"{name}: no row of values in {statement.sql}")
         self._texts: dict[int, str] = {}
 
+    @property
+    def around(self) -> tuple[str, str]:
+        """The text before and after the rows."""
+        return self._before, self._after
+
     def write(self, rows: Sequence[tuple[Any, ...]]) -> Write:
         """The statement for these rows, each in the order of the table's columns."""
         count = len(rows)

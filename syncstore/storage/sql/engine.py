@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from sqlalchemy.pool import PoolProxiedConnection
 
-from syncstore.errors import Conflict, LockTimeout, Unavailable
+from syncstore.errors import LockTimeout, RolledBack, Unavailable
 from syncstore.storage.sql.compiling import Statement
 from syncstore.storage.sql.connections import Connections, PoolSizes, first_line
 from syncstore.storage.sql.dialects.api import Dialect, Row, Write
@@ -134,7 +134,7 @@ class Database:
         if fault == "lock timeout":
             raise LockTimeout("another writer holds the user's row", _RETRY_AFTER_CONFLICT) from error
         if fault == "conflict":
-            raise Conflict("the database gave way to another transaction", _RETRY_AFTER_CONFLICT) from error
+            raise RolledBack("the database gave way to another transaction", _RETRY_AFTER_CONFLICT) from error
         if fault == "duplicate":
             raise _Duplicate(first_line(error)) from error
         log.error("the database failed: %s", first_line(error), exc_info=error)

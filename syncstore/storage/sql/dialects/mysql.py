@@ -16,6 +16,7 @@ from MySQLdb.constants import CLIENT
 from sqlalchemy import Insert, Select, Table, func
 from sqlalchemy.dialects import mysql as sqlalchemy_mysql
 from sqlalchemy.engine import URL
+from sqlalchemy.engine.interfaces import Dialect as SqlalchemyDialect
 
 from syncstore.bso import BSO
 from syncstore.storage.sql.compiling import RowsStatement
@@ -63,8 +64,8 @@ class MysqlDialect:
 
     def _rows(
         self, name: str, table: Table, columns: Iterable[str], *, keep_null: bool = False
-    ) -> RowsStatement:
-        return RowsStatement(name, self.upsert(table, columns, keep_null=keep_null), table, self.compiler)
+    ) -> _InlineRows:
+        return _InlineRows(name, self.upsert(table, columns, keep_null=keep_null), table, self.compiler)
 
     def engine_options(self) -> dict[str, Any]:
         """Autocommit, full Unicode, and an end to every wait: whole seconds, the driver knows no others.
@@ -199,3 +200,29 @@ class MysqlDialect:
         """A VARBINARY comes as bytes."""
         text: str = value.decode("ascii")
         return text
+
+
+class _InlineRows:
+    """An INSERT of many rows that leaves only the payloads to the driver to escape.
+
+    The driver turns each parameter into text in Python, 0.8 microseconds apiece: 600 of an upload of a hundred
+    items. Numbers need no escaping, and an id is written as a hexadecimal literal, which needs none either and
+    is compared as bytes, like its column.
+    """
+
+    def __init__(self, name: str, insert: Insert, table: Table, compiler: SqlalchemyDialect) -> None:
+        self._before, self._after = RowsStatement(name, insert, table, compiler).around
+        columns = table.columns.keys()
+        self._id, self._payload = columns.index("id"), columns.index("payload")
+
+    def write(self, rows: Sequence[tuple[Any, ...]]) -> Write:
+        """The statement for these rows, each in the order of the table's columns."""
+        at = self._payload
+        payloads = [row[at] for row in rows]
+        return Write(self._before + ",".join([self._group(row) for row in rows]) + self._after, payloads)
+
+    def _group(self, row: tuple[Any, ...]) -> str:
+        values = ["NULL" if value is None else value for value in row]
+        values[self._id] = f"X'{row[self._id].encode('ascii').hex()}'"
+        values[self._payload] = "%s"
+        return f"({','.join(map(str, values))})"
