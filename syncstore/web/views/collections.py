@@ -98,4 +98,5 @@ class CollectionViews:
         with self._storage.lock_for_write(request.uid, request.collection, ids or ()) as work:
             request.check_write(work.collection_modified)
             time = work.delete_collection() if ids is None else work.delete_items(ids)
-        return Answer(rendering.modified(time), modified=time, written=True)
+        # Nothing to delete, nothing written: then X-Weave-Timestamp must not repeat an old time.
+        return Answer(rendering.modified(time), modified=time, written=time > work.storage_modified)
