@@ -47,6 +47,8 @@ from syncstore.storage.sql.schema import batch_upload_items, bso
 
 _LOCK = "BEGIN; /* lock_user */ SELECT high_water FROM users WHERE userid = %d "
 _ITEM_COLUMNS = ("sortindex", "modified", "payload", "payload_size", "ttl")
+# How much longer we wait than the server, in seconds: an answer of its own, if only that time is up, is better.
+_GRACE = 1.0
 
 
 class PostgresqlDialect:
@@ -58,6 +60,7 @@ class PostgresqlDialect:
     lateral = True
 
     def __init__(self, url: URL, waits: Waits) -> None:
+        self._url = url
         self._waits = waits
         self.compiler: SqlalchemyDialect = sqlalchemy_postgresql.dialect(paramstyle="format")  # type: ignore[no-untyped-call]  # its constructor has no types
         self._put = _FromJson("put_items", self, bso, _ITEM_COLUMNS)
@@ -71,22 +74,28 @@ class PostgresqlDialect:
         )
 
     def engine_options(self) -> dict[str, Any]:
-        """Autocommit, and an end to every wait."""
-        return {
-            "paramstyle": "format",
-            "connect_args": {
-                "autocommit": True,
-                "connect_timeout": max(2, round(self._waits.connect)),
-                "keepalives_idle": 30,
-                "tcp_user_timeout": int(self._waits.answer * 1000),
-                "options": (
-                    "-c default_transaction_isolation=read\\ committed"
-                    f" -c lock_timeout={int(self._waits.lock * 1000)}"
-                    f" -c statement_timeout={int(self._waits.answer * 1000)}"
-                    f" -c idle_in_transaction_session_timeout={int(self._waits.answer * 2000)}"
-                ),
-            },
+        """Autocommit, and an end to every wait: the server's own, and ours for a server that says nothing."""
+        positional, named = self._url.get_dialect()().create_connect_args(self._url)
+        named = {
+            **named,
+            "autocommit": True,
+            "connect_timeout": max(2, round(self._waits.connect)),
+            "keepalives_idle": 30,
+            "tcp_user_timeout": int(self._waits.answer * 1000),
+            "options": (
+                "-c default_transaction_isolation=read\\ committed"
+                f" -c lock_timeout={int(self._waits.lock * 1000)}"
+                f" -c statement_timeout={int(self._waits.answer * 1000)}"
+                f" -c idle_in_transaction_session_timeout={int(self._waits.answer * 2000)}"
+            ),
         }
+
+        def connect() -> _Connection:
+            made = _Connection.connect(*positional, **named)
+            made.patience = self._waits.answer + _GRACE
+            return made
+
+        return {"paramstyle": "format", "creator": connect}
 
     def prepare(self, connection: Connection) -> None:
         """Everything is in the connection's options already."""
@@ -180,6 +189,26 @@ class PostgresqlDialect:
     def text_of_id(self, value: Any) -> str:
         """PostgreSQL returns text."""
         return str(value)
+
+
+class _Connection(psycopg.Connection[Any]):
+    """A connection that gives a silent server up after `patience` seconds.
+
+    psycopg waits for ever for a server that is frozen or cut off: its machine may still acknowledge what we
+    send, so no TCP timeout ends that. The bound is for each wait, of which a pipeline is one.
+    """
+
+    patience = 30.0
+
+    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+        """Run psycopg's steps of one exchange to their end (see psycopg). Raises OperationalError."""
+        try:
+            return super().wait(gen, interval, self.patience if timeout is None else timeout)
+        except psycopg.OperationalError as error:
+            if error.sqlstate is None:
+                # Not the server's word. An answer that came later would pass for that of the next statement.
+                self.close()
+            raise
 
 
 class _FromJson:
