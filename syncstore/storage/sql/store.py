@@ -82,6 +82,8 @@ class SqlStorage:
         number = self._names.number(collection)
         if number is None:
             return Page(0)
+        if query.ids == ():
+            return Page(self.collection_modified(uid, collection))
         values = listing_parameters(uid, number, query, self._clock.now_ms())
         rows = self._database.query(self._statements.listing(query), values)
         if not rows:

@@ -29,6 +29,8 @@ from syncstore.storage.sql.statements import MAX_IDS, Statements
 _WAIT_TICKS = 5
 _LOST_TICKS = 60 * 100
 _RETRY_AFTER_CLOCK = 60
+# Bytes. With less left clients are told how much it is (sync-api section 11), so it has to be exact.
+_NEARLY_FULL = 1024 * 1024
 
 
 class Workplace(NamedTuple):
@@ -322,10 +324,11 @@ class SqlWork:
             return
         statements, values = self._place.statements, {"uid": self._uid, "now": time * MS_PER_TICK}
         used = int(self._at.query(statements.used_bytes, values)[0][0]) + more
-        if used > quota:
+        if used > quota - _NEARLY_FULL:
             # Only now the price of looking at expired rows. Those that the change replaces are gone from `more`.
             expired = int(self._at.query(statements.expired_bytes, values)[0][0])
             used -= expired - replaced_expired
-        if used > quota and more > 0:
+        # What takes the place of an expired item is all new, however long that was.
+        if used > quota and more + replaced_expired > 0:
             raise OverQuota(used, quota)
         self._quota_left = max(0, quota - used)
