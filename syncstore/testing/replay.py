@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-from syncstore.testing.client import Reply, SyncClient
+from syncstore.testing.client import SyncClient
+from syncstore.testing.replies import Reply
 
 MOST_DIFFERENCES = 5  # after that the stores have parted and say nothing new
 FAR_FUTURE = Decimal(4_000_000_000)  # beyond any time that a server gave: means "whatever is there"

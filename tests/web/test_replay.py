@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from syncstore.testing.api_suite.fixtures import serving
-from syncstore.testing.client import InProcess, SyncClient
+from syncstore.testing.client import SyncClient
 from syncstore.testing.replay import Correspondence, Exchange, Model, read_session, replay
+from syncstore.testing.transports import InProcess
 
 SECRET = "a-secret-for-the-replay"
 RECORDING = Path(__file__).parent.parent / "data" / "firefox-153-session.jsonl"

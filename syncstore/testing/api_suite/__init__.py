@@ -16,7 +16,9 @@ import pytest
 _MODULES = sorted(module.name for module in pkgutil.iter_modules(__path__, f"{__name__}."))
 
 # plain asserts tell what they compared only when pytest rewrites the modules they stand in
-pytest.register_assert_rewrite(*_MODULES, "syncstore.testing.client", "syncstore.testing.replay")
+pytest.register_assert_rewrite(
+    *_MODULES, "syncstore.testing.client", "syncstore.testing.replies", "syncstore.testing.transports"
+)
 
 
 def test_classes() -> dict[str, type]:

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from syncstore.testing.client import InProcess, Live, SyncClient, Transport, WSGIApp
+from syncstore.testing.client import SyncClient
+from syncstore.testing.transports import InProcess, Live, Transport, WSGIApp
 
 SECRET = "a-secret-of-the-conformance-suite"
 COLLECTIONS = ("col", "bookmarks")

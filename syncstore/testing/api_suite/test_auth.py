@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from syncstore.testing.api_suite.fixtures import Server
-from syncstore.testing.client import Credentials, Reply, SyncClient, authorization, mint
+from syncstore.testing.client import Credentials, SyncClient, authorization, mint
+from syncstore.testing.replies import Reply
 
 TOKEN_T2 = (
     "eyJ1aWQiOjQyOTQ5NjcyOTUsIm5vZGUiOiJodHRwczovL3N5bmMuZXhhbXBsZS5jb20vc3RvcmFnZSIsImV4cGlyZXMiOjIwMDAwMDAwMDAs"

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from syncstore.testing.client import Reply, SyncClient
+from syncstore.testing.client import SyncClient
+from syncstore.testing.replies import Reply
 
 VISIBLE = [
     "/info/collections",

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from decimal import Decimal
 from functools import partial
 
-from syncstore.testing.client import Reply, SyncClient
+from syncstore.testing.client import SyncClient
+from syncstore.testing.replies import Reply
 
 DEADLINE = 60.0  # seconds for all threads of a test together
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from syncstore.testing.client import Reply, SyncClient
+from syncstore.testing.client import SyncClient
+from syncstore.testing.replies import Reply
 
 
 def assert_deleted(reply: Reply) -> None:

@@ -1,6 +1,6 @@
 """Section 11: the headers of answers, where a rule concerns more than one endpoint.
 
-What holds for every single answer is checked by `syncstore.testing.client.check`.
+What holds for every single answer is checked by `syncstore.testing.replies.check`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from decimal import Decimal
 
 import pytest
 
-from syncstore.testing.client import Reply, SyncClient
+from syncstore.testing.client import SyncClient
+from syncstore.testing.replies import Reply
 
 
 class TestTimesInHeaders:

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from syncstore.testing.api_suite.fixtures import Server
-from syncstore.testing.client import Chunked, Reply, SyncClient, Unsent
+from syncstore.testing.client import SyncClient
+from syncstore.testing.replies import Reply
+from syncstore.testing.transports import Chunked, Unsent
 
 SIZE_HEADERS = {
     "X-Weave-Records": "max_post_records",

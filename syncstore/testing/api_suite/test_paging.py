@@ -9,7 +9,8 @@ from urllib.parse import quote
 
 import pytest
 
-from syncstore.testing.client import Reply, SyncClient
+from syncstore.testing.client import SyncClient
+from syncstore.testing.replies import Reply
 
 SORTS = [None, "newest", "oldest", "index"]
 GARBAGE = [

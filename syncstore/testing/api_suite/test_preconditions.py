@@ -8,7 +8,8 @@ from decimal import Decimal
 
 import pytest
 
-from syncstore.testing.client import Reply, SyncClient
+from syncstore.testing.client import SyncClient
+from syncstore.testing.replies import Reply
 
 TICK = Decimal("0.01")
 READ = [

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from syncstore.testing.client import Reply, SyncClient
+from syncstore.testing.client import SyncClient
+from syncstore.testing.replies import Reply
 
 
 def assert_over_quota(reply: Reply) -> None:

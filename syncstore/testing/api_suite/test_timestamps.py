@@ -7,7 +7,8 @@ from decimal import Decimal
 
 import pytest
 
-from syncstore.testing.client import TIMESTAMP, SyncClient
+from syncstore.testing.client import SyncClient
+from syncstore.testing.replies import TIMESTAMP
 
 TICK = Decimal("0.01")
 INVALID = [

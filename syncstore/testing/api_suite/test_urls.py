@@ -7,7 +7,8 @@ from urllib.parse import quote
 import pytest
 
 from syncstore.testing.api_suite.fixtures import Server
-from syncstore.testing.client import Reply, SyncClient
+from syncstore.testing.client import SyncClient
+from syncstore.testing.replies import Reply
 
 PATHS = {
     "": {"DELETE"},
