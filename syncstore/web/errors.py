@@ -59,8 +59,7 @@ class ErrorAnswers:
             return json_zero(403, code=_QUOTA_CODE)
         if isinstance(error, TooLarge):
             log.info("413 %s %.200r: %s", method, path, error)
-            # The body was not read: what follows on the connection is not a request.
-            return json_zero(413, [("Connection", "close")], code=_SIZE_CODE)
+            return json_zero(413, code=_SIZE_CODE)
         if isinstance(error, UnsupportedMediaType):
             log.info("415 %s %.200r: %s", method, path, error)
             return json_zero(415)

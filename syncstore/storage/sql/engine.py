@@ -11,12 +11,14 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
+from sqlalchemy import bindparam, insert, literal_column
 from sqlalchemy.pool import PoolProxiedConnection
 
 from syncstore.errors import LockTimeout, RolledBack, Unavailable
 from syncstore.storage.sql.compiling import Statement
 from syncstore.storage.sql.connections import Connections, PoolSizes, first_line
 from syncstore.storage.sql.dialects.api import Dialect, Row, Write
+from syncstore.storage.sql.schema import users
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +32,8 @@ class Database:
         self.dialect = dialect
         self.lock_timeout = lock_timeout
         self.connections = Connections(url, dialect, pool)
+        new = insert(users).values(userid=bindparam("uid"), high_water=literal_column("0"))
+        self._add_user = Statement("add_user", new, dialect.compiler)
 
     def query(self, statement: Statement, values: Mapping[str, object]) -> list[Row]:
         """All rows of one reading statement, from one snapshot.
@@ -90,8 +94,21 @@ class Database:
     def lock_user(self, uid: int, *, exclusive: bool, timeout: float) -> Transaction:
         """Begin a transaction that holds the user's row. Raises LockTimeout after `timeout` seconds.
 
-        A user without a row has `high_water` None; nothing is locked then, but on SQLite.
+        A user without a row gets one when `exclusive`; else `high_water` is None and nothing is locked.
         """
+        at = self._lock(uid, exclusive=exclusive, timeout=timeout)
+        if at.high_water is not None or not exclusive:
+            return at
+        # The row first, in a transaction of its own: a row that is inserted but not committed stops nobody.
+        at.rollback()
+        self.insert_if_new(self._add_user, {"uid": uid})
+        at = self._lock(uid, exclusive=True, timeout=timeout)
+        if at.high_water is None:
+            at.rollback()
+            raise RolledBack("the user's row vanished while it was being locked", _RETRY_AFTER_CONFLICT)
+        return at
+
+    def _lock(self, uid: int, *, exclusive: bool, timeout: float) -> Transaction:
         try:
             return self._lock_once(uid, exclusive=exclusive, timeout=timeout)
         except _Disconnected:

@@ -11,19 +11,23 @@ from functools import cache
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     BindParameter,
+    Column,
     ColumnElement,
     Select,
     and_,
     bindparam,
     case,
+    cast,
     delete,
     func,
     insert,
     literal_column,
+    null,
     or_,
     select,
-    true,
+    union_all,
     update,
 )
 from sqlalchemy.sql import ClauseElement
@@ -44,6 +48,7 @@ from syncstore.storage.sql.schema import (
 # Lists of ids are padded to one of these lengths, so that there are few texts to compile and to plan.
 _ID_COUNTS = (1, 10, 30, 100, 300, 1000)
 MAX_IDS = _ID_COUNTS[-1]
+_NO_LIMIT = 2**31
 
 _uid: BindParameter[int] = bindparam("uid")
 _collection: BindParameter[int] = bindparam("collection")
@@ -76,9 +81,6 @@ class Statements:
         this_batch = and_(batch_uploads.c.userid == _uid, batch_uploads.c.batch == _batch)
 
         self.ping = compiled("ping", select(literal_column("1")))
-        self.add_user = compiled(
-            "add_user", insert(users).values(userid=_uid, high_water=literal_column("0"))
-        )
         self.set_high_water = compiled(
             "set_high_water", update(users).where(users.c.userid == _uid).values(high_water=bindparam("time"))
         )
@@ -364,7 +366,9 @@ class Statements:
                 self._typed(bindparam("time")),
                 func.coalesce(staged.payload, live(bso.c.payload), empty),
                 func.coalesce(staged.payload_size, live(bso.c.payload_size), 0),
-                func.coalesce(bindparam("time") + staged.ttl_offset * 1000, live(bso.c.ttl), _never),
+                func.coalesce(
+                    bindparam("time") + cast(staged.ttl_offset, BigInteger) * 1000, live(bso.c.ttl), _never
+                ),
             )
             .select_from(joined)
             .where(mine)
@@ -381,7 +385,7 @@ class Statements:
     def listing(self, query: Query) -> Statement:
         """The statement for a query's shape: (collection time, id, modified, sortindex[, payload]) rows.
 
-        When nothing matches, one row has the collection's time and NULLs; when there is no collection, no row.
+        The first row has the collection's time alone, the others all but that. No collection, no row.
         """
         after = query.after
         return self._listing(
@@ -389,7 +393,6 @@ class Statements:
             query.full,
             query.newer is not None,
             query.older is not None,
-            query.limit is not None,
             None if after is None else ("null" if after.key is None else "key"),
             None if query.ids is None else _places(query.ids),
         )
@@ -400,20 +403,13 @@ class Statements:
         full: bool,
         newer: bool,
         older: bool,
-        limit: bool,
         after: str | None,
         ids: int | None,
     ) -> Statement:
-        # The items that match hang on the collection's row by an outer join: one statement, one snapshot.
-        # PostgreSQL takes the order from the index only when the listing is complete in itself.
-        if self._dialect.lateral:
-            conditions = [bso.c.userid == _uid, bso.c.collection == _collection]
-        else:
-            conditions = [
-                bso.c.userid == user_collections.c.userid,
-                bso.c.collection == user_collections.c.collection,
-            ]
-        conditions.append(bso.c.ttl > _now)
+        # The collection's row and the items in one statement, one snapshot: a union, since every database then
+        # takes the items in the order of the index. Joined to the row, MariaDB would sort copies of them, with
+        # their payloads, in a temporary table. Within a union an order counts only with a limit.
+        conditions = [bso.c.userid == _uid, bso.c.collection == _collection, bso.c.ttl > _now]
         if newer:
             conditions.append(bso.c.modified > bindparam("newer"))
         if older:
@@ -422,28 +418,29 @@ class Statements:
             conditions.append(_ids_in(bso.c.id, ids))
         if after is not None:
             conditions.append(_behind(sort, after))
-        columns = [bso.c.id, bso.c.modified, bso.c.sortindex, *([bso.c.payload] if full else [])]
-        head = user_collections.c.last_modified
-        here = (user_collections.c.userid == _uid, user_collections.c.collection == _collection)
-        listing: Select[Any]
-        if self._dialect.lateral:
-            inner = select(*columns).where(*conditions).order_by(*self._order(sort))
-            if limit:
-                inner = inner.limit(bindparam("limit"))
-            items = inner.lateral("items")
-            listing = (
-                select(head, *items.c).select_from(user_collections.outerjoin(items, true())).where(*here)
-            )
-        else:
-            listing = (
-                select(head, *columns)
-                .select_from(user_collections.outerjoin(bso, and_(*conditions)))
-                .where(*here)
-                .order_by(*self._order(sort))
-            )
-            if limit:
-                listing = listing.limit(bindparam("limit"))
-        return self._compile("find", listing)
+        columns: list[Column[Any]] = [
+            bso.c.id,
+            bso.c.modified,
+            bso.c.sortindex,
+            *([bso.c.payload] if full else []),
+        ]
+        head = select(user_collections.c.last_modified, *(self._nothing(column) for column in columns)).where(
+            user_collections.c.userid == _uid, user_collections.c.collection == _collection
+        )
+        items: Select[Any] = (
+            select(self._nothing(user_collections.c.last_modified), *columns)
+            .where(*conditions)
+            .order_by(*self._order(sort))
+            .limit(bindparam("limit"))
+        )
+        if self._dialect.name == "sqlite":
+            # which takes no parentheses in a union
+            items = select(*items.subquery("items").c)
+        return self._compile("find", union_all(head, items))
+
+    def _nothing(self, column: Column[Any]) -> ColumnElement[Any]:
+        """NULL; PostgreSQL wants it of the type that the union's other part has there."""
+        return cast(null(), column.type) if self._dialect.name == "postgresql" else null()
 
     def _order(self, sort: str) -> list[ColumnElement[Any]]:
         if sort == "oldest":
@@ -472,13 +469,16 @@ def _behind(sort: str, after: str) -> ColumnElement[bool]:
 
 def listing_parameters(uid: int, collection: int, query: Query, now: int) -> dict[str, object]:
     """The values of `Statements.listing`; times in milliseconds. One more than `limit` shows whether more follow."""
-    values: dict[str, object] = {"uid": uid, "collection": collection, "now": now}
+    values: dict[str, object] = {
+        "uid": uid,
+        "collection": collection,
+        "now": now,
+        "limit": _NO_LIMIT if query.limit is None else query.limit + 1,
+    }
     if query.newer is not None:
         values["newer"] = query.newer * 10
     if query.older is not None:
         values["older"] = query.older * 10
-    if query.limit is not None:
-        values["limit"] = query.limit + 1
     if query.ids is not None:
         places = _places(query.ids)
         values |= {f"id{i}": query.ids[min(i, len(query.ids) - 1)] for i in range(places)}

@@ -89,8 +89,7 @@ class SqlStorage:
         if not rows:
             return Page(0)
         modified = rows[0][0] // MS_PER_TICK
-        if rows[0][1] is None:
-            return Page(modified)
+        del rows[0]
         following = None
         if query.limit is not None and len(rows) > query.limit:
             rows = rows[: query.limit]

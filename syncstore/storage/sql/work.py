@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from syncstore.bso import Change
 from syncstore.clock import MS_PER_TICK, Clock
-from syncstore.errors import Conflict, NotFound, OverQuota, Unavailable
+from syncstore.errors import NotFound, OverQuota, Unavailable
 from syncstore.locks.api import WHOLE_STORAGE, LockHandle, Locks
 from syncstore.locks.sql import SqlGrant
 from syncstore.storage.sql.batches import Batches
@@ -112,14 +112,6 @@ class SqlWork:
         at = lent if isinstance(lent, Transaction) else self._lock_user()
         if at.claimed:
             raise RuntimeError("a unit of work was opened inside another one of the same user")
-        if at.high_water is None:
-            # The row first, in a transaction of its own: a row that is inserted but not committed stops nobody.
-            at.rollback()
-            self._place.database.insert_if_new(self._place.statements.add_user, {"uid": self._uid})
-            at = self._lock_user()
-            if at.high_water is None:
-                at.rollback()
-                raise Conflict("the user's row vanished while it was being locked", 10)
         at.claimed = True
         if isinstance(grant, SqlGrant):
             grant.transaction = at

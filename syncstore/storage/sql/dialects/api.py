@@ -76,9 +76,6 @@ class Dialect(Protocol):
     nulls_first: bool
     """Whether a descending sort puts NULL first unless told otherwise."""
 
-    lateral: bool
-    """Whether a listing needs LATERAL for its order to come from the index."""
-
     def engine_options(self) -> dict[str, Any]:
         """Arguments of `create_engine` beyond the pool's."""
 

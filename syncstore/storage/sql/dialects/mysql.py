@@ -48,7 +48,6 @@ class MysqlDialect:
     name = "mysql"
     error: type[Exception] = MySQLdb.Error
     nulls_first = False
-    lateral = False
 
     def __init__(self, url: URL, waits: Waits) -> None:
         self._waits = waits
@@ -96,7 +95,7 @@ class MysqlDialect:
         """All rows of one statement."""
         cursor = connection.cursor()
         cursor.execute(sql, parameters)
-        rows: list[Row] = cursor.fetchall()
+        rows: list[Row] = list(cursor.fetchall())
         cursor.close()
         return rows
 

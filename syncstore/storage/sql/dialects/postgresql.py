@@ -57,7 +57,6 @@ class PostgresqlDialect:
     name = "postgresql"
     error: type[Exception] = psycopg.Error
     nulls_first = True
-    lateral = True
 
     def __init__(self, url: URL, waits: Waits) -> None:
         self._url = url

@@ -40,7 +40,6 @@ class SqliteDialect:
     name = "sqlite"
     error: type[Exception] = sqlite3.Error
     nulls_first = False
-    lateral = False
 
     def __init__(self, url: URL, waits: Waits) -> None:
         if not url.database or url.database == ":memory:" or "mode=memory" in str(url):
