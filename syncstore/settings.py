@@ -10,12 +10,14 @@ one sentence that names the key. `syncstore config check` and the table in docs/
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import Field, dataclass, field, fields
+from difflib import get_close_matches
 from ipaddress import ip_network
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from syncstore.bso import is_collection
 from syncstore.errors import ConfigError
@@ -24,6 +26,36 @@ from syncstore.limits import Limits
 _ENVIRONMENT_PREFIX = "SYNCSTORE_"
 # Not settings of the app but of the commands, which read them themselves.
 _NOT_SETTINGS = frozenset({"SYNCSTORE_CONFIG"})
+
+
+class Address(NamedTuple):
+    """Where `syncstore serve` listens. `host` is a name or an address, an IPv6 one without brackets."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """The URL that reaches it from this machine: an address that stands for all gives the loopback's."""
+        here = {"0.0.0.0": "127.0.0.1", "*": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - not bound to
+        return f"http://{Address(here, self.port)}"
+
+
+def parse_address(value: str) -> Address:
+    """HOST:PORT, [IPv6]:PORT or PORT alone. Raises ValueError."""
+    host, _, port = value.strip().rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not _is_digits(port) or not 0 < int(port) < 65536 or (":" in host and bare == host) or " " in bare:
+        raise ValueError("must be HOST:PORT or [IPv6]:PORT with a port from 1 to 65535")
+    return Address(bare or "127.0.0.1", int(port))
+
+
+def _is_digits(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 20
 
 
 def _text(value: str) -> str:
@@ -45,22 +77,37 @@ def _flag(value: str) -> bool:
 
 def _number(lowest: int, highest: int = 2**53) -> Callable[[str], int]:
     def parse(value: str) -> int:
-        number = int(value.strip())
-        if not lowest <= number <= highest:
-            raise ValueError(f"must be from {lowest} to {highest}")
-        return number
+        text = value.strip()
+        # int() alone would take "1_000" and digits of any script.
+        if not _is_digits(text) or not lowest <= int(text) <= highest:
+            raise ValueError(f"must be a whole number from {lowest} to {highest}")
+        return int(text)
 
     return parse
 
 
 def _seconds(lowest: float, highest: float = 86400.0) -> Callable[[str], float]:
     def parse(value: str) -> float:
-        number = float(value.strip())
+        number = _decimal(value)
         if not lowest <= number <= highest:
-            raise ValueError(f"must be from {lowest:g} to {highest:g} seconds")
+            raise ValueError(f"must be a number of seconds from {lowest:g} to {highest:g}")
         return number
 
     return parse
+
+
+def _share(value: str) -> float:
+    number = _decimal(value)
+    if not 0 <= number <= 1:
+        raise ValueError("must be a number from 0 to 1")
+    return number
+
+
+def _decimal(value: str) -> float:
+    """A finite number in plain digits; NaN, which fails every comparison, for anything else."""
+    text = value.strip()
+    whole, _, fraction = text.partition(".")
+    return float(text) if _is_digits(whole + fraction) else math.nan
 
 
 def _one_of(*choices: str) -> Callable[[str], str]:
@@ -94,7 +141,10 @@ def _networks(value: str) -> tuple[str, ...]:
 
 def _overrides(value: str) -> dict[str, dict[str, int]]:
     """The JSON object of per-collection limits, checked as far as this key alone can be."""
-    decoded = json.loads(value) if value.strip() else {}
+    try:
+        decoded = json.loads(value) if value.strip() else {}
+    except ValueError as error:
+        raise ValueError(f"must be a JSON object of collections: {error}") from None
     if not isinstance(decoded, dict):
         raise ValueError("must be a JSON object of collections")  # noqa: TRY004 - the caller turns ValueError into a sentence
     for name, limits in decoded.items():
@@ -165,7 +215,8 @@ class Settings:
         "migrate",
         _one_of("auto", "check"),
         "check",
-        "What to do at start with a database of an older schema: `auto` brings it up to date, `check` will not start.",
+        "What to do at start with a database of an older schema: `auto` brings it up to date, `check` will not start. "
+        "A database without tables is set up by either.",
     )
 
     # -- who asks
@@ -291,7 +342,7 @@ class Settings:
     )
     backoff_probability: float = setting(
         "backoff.probability",
-        _seconds(0, 1),
+        _share,
         1.0,
         "The share of answers that carry X-Weave-Backoff, from 0 to 1.",
     )
@@ -331,7 +382,13 @@ class Settings:
     )
 
     # -- syncstore serve
-    bind: str = setting("serve.bind", _text, "127.0.0.1:8000", "HOST:PORT that `syncstore serve` listens on.")
+    bind: Address = setting(  # noqa: RUF009 - `setting` makes a field, and an Address is immutable
+        "serve.bind",
+        parse_address,
+        Address("127.0.0.1", 8000),
+        "HOST:PORT that `syncstore serve` listens on.",
+        shown="`127.0.0.1:8000`",
+    )
     workers: int = setting(
         "serve.workers", _number(1, 1024), 1, "Processes of `syncstore serve`: one per core."
     )
@@ -379,26 +436,21 @@ def schema() -> list[Field[Any]]:
 
 def read_settings(ini: Mapping[str, str], environment: Mapping[str, str], here: Path) -> Settings:
     """The settings of an ini section and an environment. Raises ConfigError naming the first wrong key."""
-    texts = dict(ini)
     known = {one.metadata["key"]: one for one in schema()}
-    for name, value in environment.items():
-        if name.startswith(_ENVIRONMENT_PREFIX) and name not in _NOT_SETTINGS:
-            key = name[len(_ENVIRONMENT_PREFIX) :].lower().replace("__", ".")
-            if key not in known and not _names_secret_file(key, known):
-                raise ConfigError(f"the environment variable {name} stands for the unknown setting {key!r}")
-            texts[key] = value
-            # A secret from the environment replaces one from the ini, in whichever form either is given.
-            texts.pop(key.removesuffix("_file") if key not in known else f"{key}_file", None)
+    secret_files = {f"{key}_file": key for key, one in known.items() if one.metadata["secret"]}
+    from_environment = _from_environment(environment, {*known, *secret_files})
+    # A secret from the environment replaces one from the ini, in whichever form either is given.
+    replaced = {secret_files.get(key, f"{key}_file") for key in from_environment}
+    texts = {key: text for key, text in ini.items() if key not in replaced} | from_environment
     values: dict[str, Any] = {"here": here}
     for key, text in texts.items():
-        one = known.get(key)
-        if one is None and _names_secret_file(key, known):
-            one = known[key.removesuffix("_file")]
+        one = known.get(secret_files.get(key, key))
+        if one is None:
+            raise ConfigError(f"unknown setting {key!r}{_suggestion(key, known)}")
+        if key in secret_files:
             if one.metadata["key"] in texts:
                 raise ConfigError(f"{one.metadata['key']} and {key} are both set: keep one")
             text = _read_secret_file(key, here / text.strip())
-        if one is None:
-            raise ConfigError(f"unknown setting {key!r}")
         try:
             values[one.name] = one.metadata["parse"](text)
         except ValueError as error:
@@ -407,13 +459,32 @@ def read_settings(ini: Mapping[str, str], environment: Mapping[str, str], here: 
     return Settings(**values)
 
 
-def _names_secret_file(key: str, known: Mapping[str, Field[Any]]) -> bool:
-    one = known.get(key.removesuffix("_file"))
-    return key.endswith("_file") and one is not None and bool(one.metadata["secret"])
+def _from_environment(environment: Mapping[str, str], known: Collection[str]) -> dict[str, str]:
+    texts = {}
+    for name, value in environment.items():
+        if name.startswith(_ENVIRONMENT_PREFIX) and name not in _NOT_SETTINGS:
+            key = name[len(_ENVIRONMENT_PREFIX) :].lower().replace("__", ".")
+            if key not in known:
+                raise ConfigError(
+                    f"the environment variable {name} stands for the unknown setting {key!r}"
+                    f"{_suggestion(key, known)}"
+                )
+            texts[key] = value
+    return texts
+
+
+def _suggestion(key: str, known: Collection[str]) -> str:
+    near = get_close_matches(key, known, n=1, cutoff=0.7)
+    return f": is {near[0]} meant?" if near else ""
 
 
 def _read_secret_file(key: str, path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{key}: cannot read {path}: {error}") from error
+        secret = path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ConfigError(f"{key}: cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise ConfigError(f"{key}: {path} is not UTF-8 text") from None  # the error would quote the secret
+    if not secret:
+        raise ConfigError(f"{key}: {path} is empty")
+    return secret

@@ -22,8 +22,11 @@ def add(commands: Any) -> None:
 
 
 def _check(options: argparse.Namespace) -> int:
+    from syncstore.app import check
+
     path = loading.find(options.config)
-    loading.load(path)
+    check(loading.load(path))
+    loading.set_up_logging(path)
     print(f"the settings of {path or 'the environment'} are in order")
     return 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import configparser
 import logging
 import logging.config
 import os
@@ -14,6 +15,11 @@ from syncstore.settings import Settings, read_settings
 
 DEFAULT_FILES = ("production.ini", "development.ini")
 ENVIRONMENT_KEY = "SYNCSTORE_CONFIG"
+
+
+def ignore_known_warnings() -> None:
+    """Keep a warning to ourselves that users can do nothing about: Pyramid 2.1 imports pkg_resources."""
+    warnings.filterwarnings("ignore", "pkg_resources is deprecated")
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
@@ -55,17 +61,52 @@ def _section(path: Path) -> dict[str, str]:
         try:
             loader = plaster.get_loader(str(path.resolve()), protocols=["wsgi"])
             found: dict[str, str] = loader.get_wsgi_app_settings("main", {})
-        except (LookupError, ValueError, plaster.PlasterError) as error:
+        except configparser.Error as error:
+            raise ConfigError(f"{path}: {_what_is_wrong(error)}") from error
+        except (LookupError, ValueError, OSError, plaster.PlasterError) as error:
             raise ConfigError(f"{path} has no readable section [app:main]: {error}") from error
     return dict(found)
 
 
+def _what_is_wrong(error: configparser.Error) -> str:
+    """In words of our own: configparser quotes values, and one may be a password with a percent sign."""
+    if isinstance(error, configparser.InterpolationError):
+        return f"the value of {error.option} in [{error.section}] has a % that is not written %%"
+    if isinstance(error, configparser.MissingSectionHeaderError):
+        return f"line {error.lineno} comes before any [section]"
+    if isinstance(error, configparser.ParsingError):
+        return f"line {', '.join(str(number) for number, _ in error.errors)} is not of the form key = value"
+    if isinstance(error, configparser.DuplicateOptionError):
+        return f"{error.option} is in [{error.section}] twice"
+    if isinstance(error, configparser.DuplicateSectionError):
+        return f"the section [{error.section}] is there twice"
+    return type(error).__name__
+
+
 def set_up_logging(path: Path | None) -> None:
-    """The ini file's logging sections, or warnings and above to standard error."""
+    """The ini file's logging sections, or warnings and above to standard error. Raises ConfigError."""
     if path is not None and "[loggers]" in path.read_text(encoding="utf-8"):
-        logging.config.fileConfig(
-            path, {"here": str(_here(path)), "__file__": str(path)}, disable_existing_loggers=False
-        )
+        try:
+            logging.config.fileConfig(
+                path, {"here": str(_here(path)), "__file__": str(path)}, disable_existing_loggers=False
+            )
+        except (configparser.Error, LookupError, ValueError, TypeError, OSError, RuntimeError) as error:
+            # what fileConfig lets through depends on which section is wrong
+            raise ConfigError(
+                f"the logging sections of {path} are wrong: {type(error).__name__}: {error}"
+            ) from error
     else:
         logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
         logging.getLogger("syncstore").setLevel(logging.INFO)
+
+
+def server_section(path: Path | None) -> str:
+    """What the ini file's own [server:main] listens on, for pserve; empty without one."""
+    if path is None:
+        return ""
+    ini = configparser.ConfigParser(interpolation=None)
+    try:
+        ini.read(path, encoding="utf-8")
+    except configparser.Error as error:
+        raise ConfigError(f"{path}: {_what_is_wrong(error)}") from error
+    return ini.get("server:main", "listen", fallback="")

@@ -19,11 +19,12 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Migrate, and say what was done."""
-    from syncstore.storage.sql import migrate
+    from syncstore.app import migrate_database, shown_database
+    from syncstore.storage.sql.migrate import newest
 
     path = loading.find(options.config)
     loading.set_up_logging(path)
     settings = loading.load(path)
-    done = migrate.upgrade(settings.sqlalchemy_url)
-    print(f"the database is {'now' if done else 'already'} at schema {migrate.newest()}")
+    done = migrate_database(settings)
+    print(f"{shown_database(settings)} is {'now' if done else 'already'} at schema {newest()}")
     return 0

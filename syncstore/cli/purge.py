@@ -8,10 +8,12 @@ import time
 from typing import Any
 
 from syncstore.cli import loading
+from syncstore.cli.arguments import seconds
 from syncstore.clock import SystemClock
 from syncstore.errors import Unavailable
 
 _PAUSE_SECONDS = 0.05
+_INTERVAL_SECONDS = 3600.0
 
 
 def add(commands: Any) -> None:
@@ -22,7 +24,10 @@ def add(commands: Any) -> None:
         "--once", action="store_true", help="make one pass and end; else a pass every --interval"
     )
     parser.add_argument(
-        "--interval", type=float, default=3600.0, metavar="SECONDS", help="between passes (3600)"
+        "--interval",
+        type=seconds(1, 604_800),
+        metavar="SECONDS",
+        help="between passes, instead of purge.interval (3600 where that is 0)",
     )
     parser.set_defaults(run=run)
 
@@ -37,6 +42,7 @@ def run(options: argparse.Namespace) -> int:
     loading.set_up_logging(path)
     settings = loading.load(path)
     prepare_database(settings)
+    interval = options.interval or settings.purge_interval or _INTERVAL_SECONDS
     clock = SystemClock()
     database, statements = open_database(settings)
     locks = Locks(SqlLocks(database), clock, settings.lock_timeout)
@@ -51,20 +57,25 @@ def run(options: argparse.Namespace) -> int:
                 print(f"the pass ended early: {error}", file=sys.stderr)
             if options.once:
                 return 0
-            time.sleep(options.interval)
+            time.sleep(interval)
     finally:
         database.close()
 
 
 def _one_pass(purge: Any) -> None:
     users = items = batches = skipped = 0
+    watched = sys.stderr.isatty()
     for step in purge.steps():
         users += step.users
         items += step.items
         batches += step.batches
         skipped += step.skipped
-        if step.users:
+        if watched:
             print(f"\r{users} users, {items} items, {batches} batches", end="", file=sys.stderr, flush=True)
         time.sleep(_PAUSE_SECONDS)  # leaves room for the requests of clients between steps
-    print(file=sys.stderr)
-    print(f"purged {items} items and {batches} batches of {users} users, {skipped} busy users left for later")
+    if watched:
+        print(file=sys.stderr)
+    print(
+        f"purged {items} items and {batches} batches, looked at {users} users, left {skipped} busy ones for later",
+        flush=True,
+    )

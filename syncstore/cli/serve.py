@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import Any
 
 from syncstore.cli import loading
+from syncstore.cli.arguments import whole
 from syncstore.errors import ConfigError
+from syncstore.settings import Address, Settings, parse_address
 
 _STOP_SECONDS = 20
 
@@ -18,12 +22,23 @@ def add(commands: Any) -> None:
     """Describe the command."""
     parser: argparse.ArgumentParser = commands.add_parser("serve", help="serve the storage API")
     loading.add_config(parser)
-    parser.add_argument("--bind", metavar="HOST:PORT", help="where to listen, instead of serve.bind")
-    parser.add_argument("--workers", type=int, metavar="N", help="processes, instead of serve.workers")
     parser.add_argument(
-        "--threads", type=int, metavar="N", help="threads per process, instead of serve.threads"
+        "--bind", type=_address, metavar="HOST:PORT", help="where to listen, instead of serve.bind"
+    )
+    parser.add_argument(
+        "--workers", type=whole(1, 1024), metavar="N", help="processes, instead of serve.workers"
+    )
+    parser.add_argument(
+        "--threads", type=whole(1, 256), metavar="N", help="threads per process, instead of serve.threads"
     )
     parser.set_defaults(run=run)
+
+
+def _address(text: str) -> Address:
+    try:
+        return parse_address(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
 
 
 def run(options: argparse.Namespace) -> int:
@@ -31,23 +46,25 @@ def run(options: argparse.Namespace) -> int:
     from granian import Granian
     from granian.constants import HTTPModes, Interfaces
 
-    from syncstore.app import open_secrets, prepare_database
+    from syncstore.app import check, open_secrets, prepare_database
 
     path = loading.find(options.config)
     loading.set_up_logging(path)
     settings = loading.load(path)
-    host, port = split_bind(options.bind or settings.bind)
+    asked = options.bind or settings.bind
+    address = listening_address(asked)
+    check(settings)
     prepare_database(settings)
     open_secrets(settings)
     if path is not None:
         os.environ[loading.ENVIRONMENT_KEY] = str(path.resolve())
     workers = options.workers or settings.workers
-    print(f"syncstore listens on http://{host}:{port} with {workers} worker(s)", file=sys.stderr, flush=True)
+    _announce(settings, path, asked, workers)
     Granian(
         "syncstore.cli.serve:worker",
         factory=True,
-        address=host,
-        port=port,
+        address=address.host,
+        port=address.port,
         interface=Interfaces.WSGI,
         workers=workers,
         blocking_threads=options.threads or settings.threads,
@@ -62,8 +79,24 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _announce(settings: Settings, path: Path | None, address: Address, workers: int) -> None:
+    from syncstore.app import secret_path, shown_database
+
+    given = settings.secrets or settings.master_secrets or settings.node_secrets
+    # fmt: off
+    print(
+        f"syncstore serves {address.url}, {workers} worker{'s' if workers > 1 else ''}\n"
+        f"  settings  {path.resolve() if path else 'of the environment'}\n"
+        f"  data      {shown_database(settings)}\n"
+        f"  secret    {'in the settings' if given else secret_path(settings)}",
+        file=sys.stderr, flush=True,
+    )
+    # fmt: on
+
+
 def worker() -> Any:
-    """The application of one worker process."""
+    """The application of one worker process. The database was prepared before there were workers."""
+    loading.ignore_known_warnings()
     from syncstore.app import build
     from syncstore.clock import SystemClock
 
@@ -73,9 +106,30 @@ def worker() -> Any:
     return build(loading.load(path), SystemClock())
 
 
-def split_bind(text: str) -> tuple[str, int]:
-    """Host and port of HOST:PORT, [IPv6]:PORT or PORT. Raises ConfigError."""
-    host, _, port = text.strip().rpartition(":")
-    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
-        raise ConfigError(f"serve.bind = {text}: must be HOST:PORT")
-    return host.strip("[]") or "127.0.0.1", int(port)
+def listening_address(address: Address) -> Address:
+    """The number behind a host name, once it is sure that nobody listens there. Raises ConfigError.
+
+    The workers share their port through SO_REUSEPORT, which would let a second server share it, too, and take
+    half of the requests; so a socket without that option asks first.
+    """
+    host = "0.0.0.0" if address.host == "*" else address.host  # noqa: S104 - only where the operator says so
+    try:
+        found = socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, place = found[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(place)
+    except socket.gaierror as error:
+        raise ConfigError(
+            f"serve.bind = {address}: {address.host} has no address: {error.strerror}"
+        ) from None
+    except OSError as error:
+        reason = error.strerror
+        if error.errno == errno.EADDRINUSE:
+            reason = "another program listens there"
+        elif error.errno == errno.EACCES:
+            reason = "ports below 1024 are for root"
+        elif error.errno == errno.EADDRNOTAVAIL:
+            reason = "this machine does not have that address"
+        raise ConfigError(f"serve.bind = {address}: {reason}") from None
+    return Address(str(place[0]), address.port)

@@ -6,12 +6,15 @@ import argparse
 import secrets
 import shlex
 import time
+from pathlib import Path
 from typing import Any
 
 from syncstore.auth.hawk import sign
 from syncstore.auth.tokens import derive_key, make_token
 from syncstore.cli import loading
+from syncstore.cli.arguments import whole
 from syncstore.errors import ConfigError
+from syncstore.settings import Address, parse_address
 
 
 def add(commands: Any) -> None:
@@ -20,20 +23,20 @@ def add(commands: Any) -> None:
         "token", help="print a token, its key and a signed curl line"
     )
     loading.add_config(parser)
-    parser.add_argument("--uid", type=_uid, required=True, metavar="N", help="the user's number")
     parser.add_argument(
-        "--duration", type=int, default=3600, metavar="SECONDS", help="how long it is valid (3600)"
+        "--uid", type=whole(0, 9_999_999_999), required=True, metavar="N", help="the user's number"
+    )
+    parser.add_argument(
+        "--duration",
+        type=whole(1, 315_360_000),
+        default=3600,
+        metavar="SECONDS",
+        help="how long it is valid (3600)",
     )
     parser.add_argument(
         "--url", metavar="URL", help="the server's address, instead of public_url or the address it binds to"
     )
     parser.set_defaults(run=run)
-
-
-def _uid(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 10):
-        raise argparse.ArgumentTypeError("a uid has 1 to 10 digits")
-    return int(text)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -43,6 +46,7 @@ def run(options: argparse.Namespace) -> int:
     path = loading.find(options.config)
     settings = loading.load(path)
     node = (options.url or settings.public_url or _served_at(path, settings.bind)).rstrip("/")
+    url = f"{node}/1.5/{options.uid}/info/collections"
     known = open_secrets(settings).for_node(node)
     if not known:
         raise ConfigError(f"there is no secret for the node {node}")
@@ -54,20 +58,20 @@ def run(options: argparse.Namespace) -> int:
     }
     token = make_token(claims, known[-1])
     key = derive_key(token, known[-1])
-    url = f"{node}/1.5/{options.uid}/info/collections"
-    header = sign("GET", url, token, key, ts=int(time.time()))
+    try:
+        header = sign("GET", url, token, key, ts=int(time.time()))
+    except ValueError:
+        raise ConfigError(f"{node} is not the URL of a server, such as http://127.0.0.1:8000") from None
     print(f"token: {token}")
     print(f"key: {key}")
     print(f"curl -i -H {shlex.quote(f'Authorization: {header}')} {shlex.quote(url)}")
     return 0
 
 
-def _served_at(path: Any, bind: str) -> str:
+def _served_at(path: Path | None, bind: Address) -> str:
     """The address that the ini file's own [server:main] listens on, for pserve, else that of `syncstore serve`."""
-    import configparser
-
-    if path is not None:
-        ini = configparser.ConfigParser(interpolation=None)
-        ini.read(path, encoding="utf-8")
-        bind = ini.get("server:main", "listen", fallback=bind)
-    return f"http://{bind}"
+    words = loading.server_section(path).split()
+    try:
+        return (parse_address(words[0]) if words else bind).url
+    except ValueError:
+        return bind.url
