@@ -430,7 +430,7 @@ class Statements:
         items: Select[Any] = (
             select(self._nothing(user_collections.c.last_modified), *columns)
             .where(*conditions)
-            .order_by(*self._order(sort))
+            .order_by(*self._order(sort, few=ids is not None))
             .limit(bindparam("limit"))
         )
         if self._dialect.name == "sqlite":
@@ -442,11 +442,14 @@ class Statements:
         """NULL; PostgreSQL wants it of the type that the union's other part has there."""
         return cast(null(), column.type) if self._dialect.name == "postgresql" else null()
 
-    def _order(self, sort: str) -> list[ColumnElement[Any]]:
+    def _order(self, sort: str, *, few: bool) -> list[ColumnElement[Any]]:
+        # For a few ids an expression instead of the column: SQLite would rather walk the whole collection in the
+        # order of its index than sort a handful of rows.
+        modified = bso.c.modified + literal_column("0") if few else bso.c.modified
         if sort == "oldest":
-            return [bso.c.modified.asc(), bso.c.id.asc()]
+            return [modified.asc(), bso.c.id.asc()]
         if sort == "newest":
-            return [bso.c.modified.desc(), bso.c.id.desc()]
+            return [modified.desc(), bso.c.id.desc()]
         first = bso.c.sortindex.desc()
         return [first.nulls_last() if self._dialect.nulls_first else first, bso.c.id.desc()]
 
