@@ -1,0 +1,273 @@
+"""Each rule of parsing, the three sources and which wins, and what is refused, with what words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from syncstore.errors import ConfigError
+from syncstore.settings import Address, Settings, parse_address, read_settings, schema
+
+HERE = Path("/nowhere/at/all")
+
+
+def read(ini: Mapping[str, str], environment: Mapping[str, str] | None = None, here: Path = HERE) -> Settings:
+    return read_settings(ini, environment or {}, here)
+
+
+def refusal(ini: Mapping[str, str], environment: Mapping[str, str] | None = None, here: Path = HERE) -> str:
+    with pytest.raises(ConfigError) as caught:
+        read(ini, environment, here)
+    return str(caught.value)
+
+
+# -- defaults
+
+
+def test_nothing_at_all_gives_the_defaults() -> None:
+    settings = read({})
+    assert settings.sqlalchemy_url == "sqlite:////nowhere/at/all/var/sync.db"
+    assert settings.bind == Address("127.0.0.1", 8000)
+    assert settings.quota is None
+    assert settings.limits.max_post_records == 100
+
+
+def test_every_default_obeys_its_own_rule() -> None:
+    for one in schema():
+        default = one.metadata["default"]
+        if isinstance(default, bool):
+            text = str(default).lower()
+        elif default is None or (isinstance(default, tuple | Mapping) and not default):
+            text = ""
+        else:
+            text = str(default)
+        assert one.metadata["parse"](text) == default, one.metadata["key"]
+
+
+def test_every_key_has_a_sentence_and_none_is_there_twice() -> None:
+    keys = [one.metadata["key"] for one in schema()]
+    assert len(set(keys)) == len(keys)
+    assert all(one.metadata["doc"].endswith(".") for one in schema())
+
+
+# -- parsing
+
+RIGHT: list[tuple[str, str, Any]] = [
+    ("purge.step", " 17 ", 17),
+    ("lock.timeout", "0", 0.0),
+    ("lock.timeout", "2.5", 2.5),
+    ("auth.check_node", "No", False),
+    ("auth.check_node", "on", True),
+    ("auth.check_node", "1", True),
+    ("migrate", " AUTO ", "auto"),
+    ("quota.bytes", "OFF", None),
+    ("quota.bytes", "", None),
+    ("quota.bytes", "1000", 1000),
+    ("backoff.probability", "0.25", 0.25),
+    ("public_url", "https://sync.example.com/ff/", "https://sync.example.com/ff"),
+    ("public_url", "", ""),
+    ("trusted_proxies", "127.0.0.1 10.0.0.0/8\n fd00::/8", ("127.0.0.1", "10.0.0.0/8", "fd00::/8")),
+    ("auth.secrets", "old\n  new", ("old", "new")),
+    ("serve.bind", "[::1]:80", Address("::1", 80)),
+    ("serve.bind", "8000", Address("127.0.0.1", 8000)),
+    ("limits.collections", "", {}),
+    ("limits.collections", '{"tabs": {"max_post_bytes": 2621441}}', {"tabs": {"max_post_bytes": 2621441}}),
+]
+
+
+@pytest.mark.parametrize(("key", "text", "value"), RIGHT)
+def test_it_reads(key: str, text: str, value: Any) -> None:
+    (one,) = (one for one in schema() if one.metadata["key"] == key)
+    assert getattr(read({key: text}), one.name) == value
+
+
+WRONG = [
+    ("purge.step", "0", "from 1 to 100000"),
+    ("purge.step", "100001", "from 1 to 100000"),
+    ("purge.step", "-1", "a whole number"),
+    ("purge.step", "1.5", "a whole number"),
+    ("purge.step", "1_000", "a whole number"),
+    ("purge.step", "\u0663", "a whole number"),
+    ("purge.step", "", "a whole number"),
+    ("purge.step", "9" * 5000, "a whole number"),
+    ("lock.timeout", "61", "from 0 to 60"),
+    ("lock.timeout", "nan", "a number of seconds"),
+    ("lock.timeout", "1e1", "a number of seconds"),
+    ("lock.timeout", "five", "a number of seconds"),
+    ("backoff.probability", "1.1", "from 0 to 1"),
+    ("auth.check_node", "maybe", "true or false"),
+    ("auth.check_node", "", "true or false"),
+    ("migrate", "always", "one of auto, check"),
+    ("lock.backend", "memory", "one of sql"),
+    ("quota.bytes", "0", "a whole number from 1"),
+    ("quota.bytes", "5 GB", "a whole number from 1"),
+    ("public_url", "sync.example.com", "http:// or https://"),
+    ("public_url", "https://sync.example.com/?a", "nothing more"),
+    ("trusted_proxies", "proxy.example.com", "does not appear to be an IPv4 or IPv6 network"),
+    ("serve.bind", "127.0.0.1", "HOST:PORT"),
+    ("serve.bind", "127.0.0.1:0", "HOST:PORT"),
+    ("serve.bind", "127.0.0.1:65536", "HOST:PORT"),
+    ("serve.bind", "::1:80", "HOST:PORT"),
+    ("serve.bind", "a b:80", "HOST:PORT"),
+    ("limits.collections", "{", "JSON object of collections"),
+    ("limits.collections", "[]", "JSON object of collections"),
+    ("limits.collections", '{"no spaces": {"max_post_bytes": 1}}', "no collection name"),
+    ("limits.collections", '{"tabs": {}}', "some of max_record_payload_bytes"),
+    ("limits.collections", '{"tabs": {"max_post_records": 1}}', "some of max_record_payload_bytes"),
+    ("limits.collections", '{"tabs": {"max_post_bytes": 0}}', "above 0"),
+    ("limits.collections", '{"tabs": {"max_post_bytes": true}}', "above 0"),
+]
+
+
+@pytest.mark.parametrize(("key", "text", "words"), WRONG)
+def test_it_refuses_and_names_the_key(key: str, text: str, words: str) -> None:
+    message = refusal({key: text})
+    assert message.startswith(key)
+    assert words in message
+    assert "\n" not in message
+    assert len(message) < 400
+
+
+def test_an_address_prints_as_it_is_written() -> None:
+    assert str(parse_address("[fe80::1]:443")) == "[fe80::1]:443"
+    assert str(parse_address("localhost:443")) == "localhost:443"
+
+
+@pytest.mark.parametrize(
+    ("bound", "url"),
+    [
+        ("127.0.0.1:8000", "http://127.0.0.1:8000"),
+        ("0.0.0.0:8000", "http://127.0.0.1:8000"),
+        ("*:8000", "http://127.0.0.1:8000"),
+        ("[::]:8000", "http://[::1]:8000"),
+        ("10.1.2.3:80", "http://10.1.2.3:80"),
+    ],
+)
+def test_an_address_that_stands_for_all_is_reached_on_the_loopback(bound: str, url: str) -> None:
+    assert parse_address(bound).url == url
+
+
+# -- sources
+
+
+def test_the_environment_wins_over_the_ini() -> None:
+    settings = read({"lock.timeout": "1", "purge.step": "7"}, {"SYNCSTORE_LOCK__TIMEOUT": "2"})
+    assert (settings.lock_timeout, settings.purge_step) == (2.0, 7)
+
+
+def test_other_variables_of_the_environment_are_none_of_its_business() -> None:
+    assert read({}, {"PATH": "/bin", "SYNCSTORE_CONFIG": "x.ini", "LOCK__TIMEOUT": "9"}).lock_timeout == 5.0
+
+
+def test_an_unknown_key_is_refused_with_the_nearest_one() -> None:
+    assert refusal({"lock.timeuot": "1"}) == "unknown setting 'lock.timeuot': is lock.timeout meant?"
+    assert refusal({"colour": "red"}) == "unknown setting 'colour'"
+
+
+def test_an_unknown_variable_is_refused_too() -> None:
+    message = refusal({}, {"SYNCSTORE_LOCK_TIMEOUT": "1"})
+    assert "SYNCSTORE_LOCK_TIMEOUT" in message
+    assert "is lock.timeout meant?" in message
+
+
+# -- secrets in files of their own
+
+
+@pytest.fixture
+def secret_file(tmp_path: Path) -> Path:
+    path = tmp_path / "secrets"
+    path.write_text("old\nnew\n", encoding="utf-8")
+    return path
+
+
+def test_a_secret_may_stand_in_a_file_beside_the_ini(secret_file: Path) -> None:
+    assert read({"auth.secrets_file": "secrets"}, here=secret_file.parent).secrets == ("old", "new")
+
+
+def test_a_variable_may_name_such_a_file(secret_file: Path) -> None:
+    settings = read({}, {"SYNCSTORE_AUTH__SECRETS_FILE": str(secret_file)})
+    assert settings.secrets == ("old", "new")
+
+
+def test_the_database_url_is_a_secret_as_well(tmp_path: Path) -> None:
+    (tmp_path / "url").write_text("mysql://sync:pw@db/sync\n", encoding="utf-8")
+    assert read({"sqlalchemy.url_file": "url"}, here=tmp_path).sqlalchemy_url == "mysql://sync:pw@db/sync"
+
+
+@pytest.mark.parametrize("ini", [{"auth.secrets": "a"}, {"auth.secrets_file": "no such file"}])
+def test_a_secret_of_the_environment_replaces_the_ini_s_in_either_form(
+    ini: dict[str, str], secret_file: Path
+) -> None:
+    assert read(ini, {"SYNCSTORE_AUTH__SECRETS": "b"}).secrets == ("b",)
+    assert read(ini, {"SYNCSTORE_AUTH__SECRETS_FILE": str(secret_file)}).secrets == ("old", "new")
+
+
+@pytest.mark.parametrize("source", ["ini", "environment"])
+def test_both_forms_in_one_source_are_refused(source: str, secret_file: Path) -> None:
+    ini = {"auth.secrets": "a", "auth.secrets_file": str(secret_file)}
+    environment = {"SYNCSTORE_AUTH__SECRETS": "a", "SYNCSTORE_AUTH__SECRETS_FILE": str(secret_file)}
+    message = refusal(ini) if source == "ini" else refusal({}, environment)
+    assert message == "auth.secrets and auth.secrets_file are both set: keep one"
+
+
+def test_only_secrets_come_from_files() -> None:
+    assert "unknown setting 'lock.timeout_file'" in refusal({"lock.timeout_file": "x"})
+
+
+def test_a_secret_file_that_is_missing_or_empty_or_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty").write_text(" \n", encoding="utf-8")
+    (tmp_path / "binary").write_bytes(b"geheim\xff")
+    for name, words in (
+        ("missing", "No such file"),
+        ("empty", "is empty"),
+        ("binary", "is not UTF-8 text"),
+        (".", "directory"),
+    ):
+        message = refusal({"auth.secrets_file": name}, here=tmp_path)
+        assert words in message
+        assert "geheim" not in message
+
+
+def test_no_message_holds_a_secret() -> None:
+    secret = "hunter2"
+    messages = [
+        refusal({"auth.secrets": secret, "auth.master_secrets": secret}),
+        refusal({"auth.master_secrets": secret}),
+        refusal({"auth.secrets": secret, "lock.timeout": "x"}),
+        refusal({"sqlalchemy.url": f"mysql://sync:{secret}@db/sync", "purge.step": "x"}),
+    ]
+    assert not any(secret in message for message in messages)
+
+
+# -- combinations
+
+REFUSED_TOGETHER: list[tuple[dict[str, str], str]] = [
+    (
+        {"auth.secrets": "a", "auth.master_secrets": "bc", "public_url": "http://x"},
+        "only one of auth.secrets",
+    ),
+    ({"auth.secrets": "a", "auth.node_secrets": "f", "public_url": "http://x"}, "only one of auth.secrets"),
+    ({"auth.master_secrets": "abc"}, "auth.master_secrets needs public_url or auth.nodes"),
+    ({"auth.node_secrets": "file"}, "auth.node_secrets needs public_url or auth.nodes"),
+    ({"limits.max_request_bytes": "2621440"}, "must be greater than max_post_bytes"),
+    ({"limits.max_record_payload_bytes": "2621441"}, "must not be less than max_record_payload_bytes"),
+    ({"limits.max_total_records": "99"}, "less than those of a POST"),
+    ({"limits.max_total_bytes": "2621439"}, "less than those of a POST"),
+    ({"limits.collections": '{"tabs": {"max_post_bytes": 3000000}}'}, "limits.collections: tabs"),
+]
+
+
+@pytest.mark.parametrize(("ini", "words"), REFUSED_TOGETHER)
+def test_it_refuses_what_cannot_be_right_together(ini: dict[str, str], words: str) -> None:
+    assert words in refusal(ini)
+
+
+def test_the_limits_of_a_collection_replace_the_general_ones() -> None:
+    text = '{"big": {"max_record_payload_bytes": 3000000, "max_post_bytes": 3000000, "max_request_bytes": 3000001}}'
+    limits = read({"limits.collections": text}).limits
+    assert limits.of("big").max_post_bytes == 3_000_000
+    assert limits.of("big").max_post_records == limits.max_post_records
+    assert limits.of("small").max_post_bytes == limits.max_post_bytes
