@@ -129,7 +129,7 @@ class Database:
         except BaseException:
             self.connections.discard(taken)
             raise
-        return Transaction(self, taken, high_water)
+        return Transaction(self, taken, high_water, exclusive=exclusive)
 
     def _fail(
         self, taken: PoolProxiedConnection, error: Exception, *, in_transaction: bool = False
@@ -177,10 +177,13 @@ class Transaction:
     or `rollback`, once; then `open` is False. An error in between has rolled it back.
     """
 
-    __slots__ = ("_database", "_taken", "claimed", "high_water", "open")
+    __slots__ = ("_database", "_exclusive", "_taken", "claimed", "high_water", "open")
 
-    def __init__(self, database: Database, taken: PoolProxiedConnection, high_water: int | None) -> None:
+    def __init__(
+        self, database: Database, taken: PoolProxiedConnection, high_water: int | None, *, exclusive: bool
+    ) -> None:
         self._database = database
+        self._exclusive = exclusive
         self._taken = taken
         self.high_water = high_water
         self.open = True
@@ -223,28 +226,33 @@ class Transaction:
         except BaseException:
             self._abandon()
             raise
-        self.open = False
+        self._end()
         self._database.connections.give(self._taken)
 
     def rollback(self) -> None:
         """End without effect. A connection that cannot even do that is thrown away, which has the same effect."""
         if not self.open:
             return
-        self.open = False
         try:
             self._database.dialect.rollback(self._taken.dbapi_connection)
         except self._database.dialect.error:
-            self._database.connections.discard(self._taken)
+            self._abandon()
         else:
+            self._end()
             self._database.connections.give(self._taken)
 
     def _abandon(self) -> None:
-        self.open = False
         self._database.connections.discard(self._taken)
+        self._end()
 
     def _fail(self, error: Exception) -> NoReturn:
-        self.open = False
         try:
             self._database._fail(self._taken, error, in_transaction=True)
         except _Disconnected as gone:
             raise Unavailable(f"the database went away in a transaction: {gone}") from gone
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        self.open = False
+        self._database.dialect.transaction_ended(exclusive=self._exclusive)

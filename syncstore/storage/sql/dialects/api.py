@@ -98,6 +98,9 @@ class Dialect(Protocol):
     def rollback(self, connection: Connection) -> None:
         """ROLLBACK."""
 
+    def transaction_ended(self, *, exclusive: bool) -> None:
+        """A transaction that `lock_user` began is over, whichever way. Called once for each."""
+
     def classify(self, error: Exception, connection: Connection | None) -> Fault:
         """Why the driver raised `error`; `connection` is None when it came from connecting."""
 

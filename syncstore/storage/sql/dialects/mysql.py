@@ -149,6 +149,9 @@ class MysqlDialect:
         """ROLLBACK."""
         connection.rollback()
 
+    def transaction_ended(self, *, exclusive: bool) -> None:
+        """Nothing to do: the lock went with the transaction."""
+
     def classify(self, error: Exception, connection: Connection | None) -> Fault:
         """By the error's number; 1040 (too many connections) and the rest are outages."""
         code = error.args[0] if error.args else None

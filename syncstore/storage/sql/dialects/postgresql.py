@@ -136,6 +136,9 @@ class PostgresqlDialect:
         """ROLLBACK."""
         connection.execute("ROLLBACK")
 
+    def transaction_ended(self, *, exclusive: bool) -> None:
+        """Nothing to do: the lock went with the transaction."""
+
     def classify(self, error: Exception, connection: Connection | None) -> Fault:
         """By SQLSTATE, and by whether the connection still lives."""
         state = getattr(error, "sqlstate", None)

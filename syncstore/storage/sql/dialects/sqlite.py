@@ -1,12 +1,15 @@
 """SQLite: one file, write-ahead log, one writer at a time in the whole database.
 
-`BEGIN IMMEDIATE` is the lock, of every user at once; readers are never blocked. Writers of one process queue
-in SQLite's own busy wait, which is bounded by the lock timeout.
+`BEGIN IMMEDIATE` is the lock, of every user at once; readers are never blocked. SQLite itself waits for another
+writer by looking again after pauses, which is slow and unfair, so the writers of one process queue for a lock of
+this process first. Both waits together are bounded by the lock timeout.
 """
 
 from __future__ import annotations
 
 import sqlite3
+import threading
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -34,6 +37,10 @@ _LOCK_HIGH_WATER = "/* lock_user */ SELECT high_water FROM users WHERE userid = 
 _OLDEST = (3, 35, 0)
 
 
+class _NoTurn(sqlite3.OperationalError):
+    """The time was up before this process's other writers were done."""
+
+
 class SqliteDialect:
     """The dialect of `sqlite:///` URLs."""
 
@@ -49,6 +56,7 @@ class SqliteDialect:
         if sqlite3.sqlite_version_info < _OLDEST:
             raise ConfigError(f"SQLite {sqlite3.sqlite_version} is too old, 3.35 is needed")
         self._waits = waits
+        self._turn = threading.Lock()
         self.compiler = sqlalchemy_sqlite.dialect(paramstyle="qmark")
         self._put = self._rows("put_items", bso, ("sortindex", "modified", "payload", "payload_size", "ttl"))
         self._touch = self._rows("touch_items", bso, ("sortindex", "modified", "ttl"))
@@ -95,16 +103,39 @@ class SqliteDialect:
 
     def lock_user(self, connection: Connection, uid: int, *, exclusive: bool, timeout: float) -> int | None:
         """BEGIN IMMEDIATE, or for a shared lock a snapshot, which no writer disturbs."""
-        if timeout == self._waits.lock:
-            connection.execute("BEGIN IMMEDIATE" if exclusive else "BEGIN")
-        else:
-            connection.execute(f"PRAGMA busy_timeout = {int(timeout * 1000)}")
-            try:
-                connection.execute("BEGIN IMMEDIATE" if exclusive else "BEGIN")
-            finally:
-                connection.execute(f"PRAGMA busy_timeout = {int(self._waits.lock * 1000)}")
+        if not exclusive:
+            connection.execute("BEGIN")
+            return self._high_water(connection, uid)
+        began = time.monotonic()
+        if not self._turn.acquire(timeout=timeout):
+            raise _NoTurn("the writers of this process hold the database")
+        try:
+            # What is left of the time is for writers of other processes.
+            self._begin(connection, max(0.0, timeout - (time.monotonic() - began)))
+            return self._high_water(connection, uid)
+        except BaseException:
+            self._turn.release()
+            raise
+
+    def _begin(self, connection: Connection, timeout: float) -> None:
+        usual = self._waits.lock
+        if timeout > usual * 0.9:
+            connection.execute("BEGIN IMMEDIATE")
+            return
+        connection.execute(f"PRAGMA busy_timeout = {int(timeout * 1000)}")
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        finally:
+            connection.execute(f"PRAGMA busy_timeout = {int(usual * 1000)}")
+
+    def _high_water(self, connection: Connection, uid: int) -> int | None:
         row = connection.execute(_LOCK_HIGH_WATER, (uid,)).fetchone()
         return None if row is None else row[0]
+
+    def transaction_ended(self, *, exclusive: bool) -> None:
+        """The next writer of this process may begin."""
+        if exclusive:
+            self._turn.release()
 
     def finish(self, connection: Connection, writes: Sequence[Write]) -> None:
         """Run the writes and COMMIT."""
@@ -119,6 +150,8 @@ class SqliteDialect:
 
     def classify(self, error: Exception, connection: Connection | None) -> Fault:
         """BUSY is contention; what else SQLite reports (disk full, I/O, damage) is an outage."""
+        if isinstance(error, _NoTurn):
+            return "lock timeout"
         code = getattr(error, "sqlite_errorcode", None)
         if code is not None and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             return "lock timeout"
