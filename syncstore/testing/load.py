@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 
-from syncstore.testing.client import Body, Live, Reply, SyncClient
+from syncstore.testing.client import SyncClient
 from syncstore.testing.history import (
     Answered,
     Exchange,
@@ -29,6 +29,8 @@ from syncstore.testing.history import (
     read_history,
     tag_of,
 )
+from syncstore.testing.replies import Reply
+from syncstore.testing.transports import Body, Live
 
 FOLLOWED = "log"  # never deleted from, so that a follower ends with all of it
 EDITED = "work"  # items come and go
@@ -306,6 +308,7 @@ def main(words: Sequence[str]) -> None:
             client.work()
         else:
             client.follow()
+            time.sleep(_PAUSE)  # to leave the processor to those who write
 
 
 if __name__ == "__main__":
