@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from sqlalchemy import make_url
 
-from syncstore.clock import Clock
+from syncstore.clock import Clock, SystemClock
 from syncstore.locks.api import Locks
 from syncstore.locks.sql import SqlLocks
 from syncstore.storage.sql.connections import PoolSizes
@@ -60,3 +62,13 @@ def open_sql_store(
     locks = Locks(SqlLocks(database), clock, lock_timeout)
     storage = SqlStorage(database, statements, locks, clock, quota=quota, batch_lifetime=BATCH_LIFETIME)
     return SqlStore(database, statements, locks, clock, storage)
+
+
+@contextmanager
+def open_sql_locks(url: str) -> Iterator[Locks]:
+    """Locks over the database at `url`, closed at the end. May be called by a process that a test starts."""
+    store = open_sql_store(url, SystemClock())
+    try:
+        yield store.locks
+    finally:
+        store.database.close()
