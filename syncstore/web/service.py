@@ -47,6 +47,8 @@ _EXPOSED_HEADERS = ", ".join(
         "X-Weave-Timestamp",
     )
 )
+# What may be echoed: an origin has no space, and nothing that an HTTP server would not let out again.
+_is_origin = re.compile(r"[!-~]{1,512}", re.ASCII).fullmatch
 _OLD_IOS = re.compile(r"Firefox-iOS-Sync/([0-9]+)\.[0-9.]*b.* \(.*; iPhone OS .*\) \(.*\)", re.ASCII)
 _FIRST_GOOD_IOS = 20
 
@@ -96,7 +98,7 @@ class Service:
         if self._block_old_ios and _is_old_ios(environ.get("HTTP_USER_AGENT", "")):
             return json_zero(503)(environ, start_response)
         origin = environ.get("HTTP_ORIGIN")
-        if origin is not None:
+        if origin is not None and _is_origin(origin):
             if environ["REQUEST_METHOD"] == "OPTIONS" and "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ:
                 return self._preflight(origin)(environ, start_response)
             start_response = _adding(start_response, _cors_headers(origin))
