@@ -15,7 +15,7 @@ from syncstore.testing.load import Load
 from syncstore.testing.service import SECRET, SyncServer
 
 SHORT = 3.0
-LONG = float(os.environ.get("SYNCSTORE_SOAK_SECONDS", "30"))
+LONG = float(os.environ.get("SOAK_SECONDS", "30"))
 SECONDS = [SHORT, pytest.param(LONG, marks=[pytest.mark.soak, pytest.mark.timeout(LONG + 180)])]
 
 MakeLoad = Callable[[], Load]
