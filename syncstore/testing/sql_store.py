@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -15,6 +15,7 @@ from syncstore.storage.sql.connections import PoolSizes
 from syncstore.storage.sql.dialects import dialect_for
 from syncstore.storage.sql.dialects.api import Waits
 from syncstore.storage.sql.engine import Database
+from syncstore.storage.sql.names import CollectionNames
 from syncstore.storage.sql.purge import Purge
 from syncstore.storage.sql.statements import Statements
 from syncstore.storage.sql.store import SqlStorage
@@ -70,5 +71,15 @@ def open_sql_locks(url: str) -> Iterator[Locks]:
     store = open_sql_store(url, SystemClock())
     try:
         yield store.locks
+    finally:
+        store.database.close()
+
+
+def create_names(url: str, names: Sequence[str]) -> dict[str, int]:
+    """Give numbers to collection names, as a process of its own would."""
+    store = open_sql_store(url, SystemClock())
+    try:
+        created = CollectionNames(store.database, store.statements)
+        return {name: created.create(name) for name in names}
     finally:
         store.database.close()

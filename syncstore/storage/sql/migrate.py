@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 _LOCK_NAME = "syncstore_migrate"
 _LOCK_NUMBER = 7_203_551  # PostgreSQL's advisory locks have numbers, this one is ours
 _LOCK_SECONDS = 60
+_POLL_SECONDS = 0.05
 
 
 def scripts() -> ScriptDirectory:
@@ -51,7 +53,7 @@ def version(url: str) -> str | None:
     try:
         with _engine(url).connect() as connection:
             return MigrationContext.configure(connection).get_current_revision()
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, OSError) as error:
         raise Unavailable(
             f"the database cannot be asked for its schema version: {_first_line(error)}"
         ) from error
@@ -69,7 +71,7 @@ def upgrade(url: str) -> bool:
             return False
         with _alone(url), _engine(url).connect() as connection:
             return _run(connection, script)
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, OSError) as error:
         raise Unavailable(f"the migration failed: {_first_line(error)}") from error
 
 
@@ -117,7 +119,7 @@ def _alone(url: str) -> Iterator[None]:
     backend = parsed.get_backend_name()
     if backend == "sqlite":
         with open(f"{parsed.database}.migrating", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            _lock_file(lock)
             yield
         return
     with _engine(url).connect() as connection:
@@ -130,12 +132,27 @@ def _alone(url: str) -> Iterator[None]:
                 {"name": _LOCK_NAME, "seconds": _LOCK_SECONDS},
             ).scalar()
             if granted != 1:
-                raise Unavailable(
-                    f"another process has been migrating the database for {_LOCK_SECONDS} s", 60
-                )
+                raise _still_migrating()
         # Both locks belong to the session and go with the connection.
         yield
         connection.invalidate()
+
+
+def _lock_file(file: IO[str]) -> None:
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise _still_migrating() from None
+            time.sleep(_POLL_SECONDS)
+        else:
+            return
+
+
+def _still_migrating() -> Unavailable:
+    return Unavailable(f"another process has been migrating the database for {_LOCK_SECONDS} s", 60)
 
 
 def _first_line(error: Exception) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import pytest
@@ -42,3 +44,14 @@ def open_store(clock: SteppableClock) -> Iterator[Callable[..., SqlStore]]:
 def store(open_store: Callable[..., SqlStore], migrated_url: str) -> SqlStore:
     """A store on the module's database."""
     return open_store(migrated_url)
+
+
+@pytest.fixture
+def processes() -> Iterator[ProcessPoolExecutor]:
+    """Eight processes that begin with the imports done, and without our connections."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["pytest", "psycopg", "MySQLdb", "syncstore.testing.sql_store", migrate.__name__]
+    )
+    with ProcessPoolExecutor(8, context) as pool:
+        yield pool
