@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import signal
 import socket
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +61,7 @@ def run(options: argparse.Namespace) -> int:
     if path is not None:
         os.environ[loading.ENVIRONMENT_KEY] = str(path.resolve())
     workers = options.workers or settings.workers
-    _announce(settings, path, asked, workers)
-    Granian(
+    server = Granian(
         "syncstore.cli.serve:worker",
         factory=True,
         address=address.host,
@@ -75,7 +76,10 @@ def run(options: argparse.Namespace) -> int:
         respawn_interval=1.0,
         workers_kill_timeout=_STOP_SECONDS,
         log_enabled=False,
-    ).serve()
+    )
+    # Told when the signals that end it are understood and the port is taken.
+    server.on_startup(lambda: _announce(settings, path, asked, workers))
+    server.serve()
     return 0
 
 
@@ -96,6 +100,7 @@ def _announce(settings: Settings, path: Path | None, address: Address, workers: 
 
 def worker() -> Any:
     """The application of one worker process. The database was prepared before there were workers."""
+    _die_when_asked()
     loading.ignore_known_warnings()
     from syncstore.app import build
     from syncstore.clock import SystemClock
@@ -104,6 +109,17 @@ def worker() -> Any:
     path = Path(config) if config else None
     loading.set_up_logging(path)
     return build(loading.load(path), SystemClock())
+
+
+def _die_when_asked() -> None:
+    """A worker that is still starting ends at once.
+
+    A forked one has the handlers of its parent, which do nothing in it, until granian sets the worker's own; a
+    SIGTERM in this second would be lost, and the end of the server would wait for its deadline.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # of Ctrl-C the parent hears, too, and it ends us
 
 
 def listening_address(address: Address) -> Address:
