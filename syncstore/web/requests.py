@@ -80,10 +80,9 @@ class StorageRequest:
 
     def _read(self, limit: int) -> bytes:
         text = self.environ.get("CONTENT_LENGTH")
-        stream = self.environ["wsgi.input"]
         if not text:
             # No length: a chunked body, or none.
-            body: bytes = stream.read(limit + 1)
+            body = self._receive(limit + 1)
             if len(body) > limit:
                 raise TooLarge(None, limit)
             return body
@@ -92,7 +91,16 @@ class StorageRequest:
         if len(text) > 18 or int(text) > limit:
             raise TooLarge(int(text[:18]), limit)
         length = int(text)
-        body = stream.read(length)
+        body = self._receive(length)
         if len(body) != length:
             raise InvalidRequest("the body ended before its Content-Length")
+        return body
+
+    def _receive(self, most: int) -> bytes:
+        try:
+            body: bytes = self.environ["wsgi.input"].read(most)
+        except Exception as error:
+            # The server's own edge: each has exceptions of its own for a chunk that is none or a client that is
+            # gone, and WSGI names no class for them.
+            raise InvalidRequest(f"the body cannot be read: {type(error).__name__}") from error
         return body

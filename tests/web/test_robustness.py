@@ -71,6 +71,7 @@ class Target:
         *,
         credentials: Credentials | None = None,
         length: str | None = "right",
+        stream: io.BytesIO | None = None,
     ) -> Reply:
         """Send this and hold the answer to what every answer promises. Signed with `credentials`, if given."""
         target = quote(path, safe="/~!$&'()*+,;=:@") + ("?" + query if query else "")
@@ -87,7 +88,7 @@ class Target:
             "REMOTE_ADDR": "127.0.0.1",
             "wsgi.version": (1, 0),
             "wsgi.url_scheme": "http",
-            "wsgi.input": io.BytesIO(body or b""),
+            "wsgi.input": stream or io.BytesIO(body or b""),
             "wsgi.errors": io.StringIO(),
             "wsgi.multithread": True,
             "wsgi.multiprocess": False,
@@ -548,6 +549,22 @@ class TestBodies:
         reply = target.send("PUT", path, body=body, credentials=GOOD, length=length)
 
         assert reply.status == (200 if length in (None, "17") else 413 if length == "9" * 30 else 400)
+
+    @pytest.mark.parametrize(
+        "error", [OSError("reset"), ValueError("a bad chunk"), type("Odd", (Exception,), {})()]
+    )
+    def test_one_that_the_server_cannot_read(self, target: Target, error: Exception) -> None:
+        """Each server has exceptions of its own for chunks that are none and clients that are gone."""
+
+        class Broken(io.BytesIO):
+            def read(self, size: int | None = -1) -> bytes:
+                raise error
+
+        path = f"/1.5/{UID}/storage/col/a".encode()
+        for length in (None, "17"):
+            reply = target.send("PUT", path, body=b"", credentials=GOOD, length=length, stream=Broken())
+
+            assert (reply.status, reply.body) == (400, b"0")
 
     def test_a_chunked_one_over_the_limit(self, target: Target) -> None:
         body = b'{"payload": "' + b"x" * 2_700_000 + b'"}'
