@@ -108,7 +108,11 @@ class Connections:
     def close(self) -> None:
         """Close the connections that are not in use."""
         while self._spare:
-            self._return_one()
+            try:
+                # Not by giving it back: it may come from a pool that was disposed of since, which would keep it.
+                self._spare.pop().invalidate()
+            except IndexError:
+                break
         self._engine.dispose()
 
     def _return_one(self) -> None:

@@ -22,6 +22,9 @@ from syncstore.storage.sql.statements import Statements
 
 log = logging.getLogger(__name__)
 
+# For a user at work; on SQLite for anybody who writes.
+_PATIENCE_SECONDS = 0.2
+
 
 class Purged(msgspec.Struct, frozen=True):
     """What one step did. `users` counts those looked at, the rest what was deleted."""
@@ -59,7 +62,8 @@ class Purge:
         yield from self._batches()
         yield from self._items()
 
-    # -- batches: nobody's totals depend on them, so no lock; the batch first, so that none is half there
+    # -- batches: nobody's totals depend on them, and nobody can use one so old, so no lock; the batch last, or
+    # staged items would be left behind for ever by a purge that dies in between
 
     def _batches(self) -> Iterator[Purged]:
         statements = self._statements
@@ -68,8 +72,8 @@ class Purge:
             rows = self._database.query(statements.old_batches, {"oldest": oldest, "limit": self._step})
             for userid, batch in rows:
                 values = {"uid": userid, "batch": batch}
-                self._database.execute(statements.close_batch, values)
                 self._database.execute(statements.delete_staged, values)
+                self._database.execute(statements.close_batch, values)
             yield Purged(batches=len(rows))
             if len(rows) < self._step:
                 return
@@ -89,14 +93,14 @@ class Purge:
                 try:
                     items += self._user(int(userid), latest)
                 except SyncError as error:
-                    # A busy user is not waited for: the next pass comes by again.
+                    # A busy user is hardly waited for: the next pass comes by again.
                     skipped += 1
                     log.info("user %d is purged later: %s", userid, error)
             yield Purged(users=len(users), items=items, skipped=skipped)
             after = int(users[-1][0])
 
     def _user(self, uid: int, latest: int) -> int:
-        with self._locks.write(uid, WHOLE_STORAGE) as handle:
+        with self._locks.write(uid, WHOLE_STORAGE, _PATIENCE_SECONDS) as handle:
             grant = handle.grant
             lent = grant.transaction if isinstance(grant, SqlGrant) else None
             at = lent if isinstance(lent, Transaction) else self._lock_user(uid)
@@ -107,7 +111,7 @@ class Purge:
                 raise
 
     def _lock_user(self, uid: int) -> Transaction:
-        return self._database.lock_user(uid, exclusive=True, timeout=self._database.lock_timeout)
+        return self._database.lock_user(uid, exclusive=True, timeout=_PATIENCE_SECONDS)
 
     def _delete_expired(self, at: Transaction, uid: int, latest: int) -> int:
         statements = self._statements
