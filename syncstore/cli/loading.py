@@ -13,7 +13,8 @@ from pathlib import Path
 from syncstore.errors import ConfigError
 from syncstore.settings import Settings, read_settings
 
-DEFAULT_FILES = ("production.ini", "development.ini")
+# A checkout has both, and `make serve` there takes the first one; elsewhere there is one, or --config.
+DEFAULT_FILES = ("development.ini", "production.ini")
 ENVIRONMENT_KEY = "SYNCSTORE_CONFIG"
 
 

@@ -16,10 +16,10 @@ def test_settings_that_are_right(folder: Folder) -> None:
     assert sorted(path.name for path in folder.path.iterdir()) == ["development.ini"], "a check makes nothing"
 
 
-def test_production_ini_goes_before_development_ini(folder: Folder) -> None:
+def test_development_ini_goes_before_production_ini(folder: Folder) -> None:
     (folder.path / "development.ini").write_text(APP)
     (folder.path / "production.ini").write_text(APP)
-    assert "production.ini" in folder.run("config", "check").stdout
+    assert "development.ini" in folder.run("config", "check").stdout
 
 
 def test_the_option_goes_before_the_variable_and_that_before_the_folder(folder: Folder) -> None:
