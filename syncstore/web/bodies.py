@@ -58,6 +58,10 @@ def read_upload(request: StorageRequest, limits: Limits) -> Upload:
         lines = None
     elif media_type == NEWLINES:
         lines = _lines(request.body(limits.max_request_bytes))
+        if lines and not request.has_length:
+            # Of a chunked body granian shows what came before the connection broke as if it were all. A list in
+            # JSON that was cut off is no JSON; lines that were cut off look like fewer lines.
+            raise InvalidRequest("lines in a body of undeclared length, which may be a part of it")
     else:
         raise UnsupportedMediaType(request.environ.get("CONTENT_TYPE") or "")
     raw = request.body(limits.max_request_bytes)

@@ -67,6 +67,11 @@ class StorageRequest:
         content_type: str = self.environ.get("CONTENT_TYPE") or ""
         return content_type.partition(";")[0].strip().lower()
 
+    @property
+    def has_length(self) -> bool:
+        """Whether the length of the body was declared, so that one that broke off is known from a whole one."""
+        return bool(self.environ.get("CONTENT_LENGTH"))
+
     def body(self, limit: int) -> bytes:
         """The whole body, of at most `limit` bytes; more is refused before it is read.
 

@@ -260,6 +260,12 @@ def test_an_upload_that_breaks_off_stores_nothing(server: SyncServer, sync: Sync
     start = head(sync, "PUT", "/storage/col/new", JSON, "Transfer-Encoding: chunked")
     with server.connect(timeout=PATIENCE) as connection:
         connection.sendall(start + b"%x\r\n" % len(part) + part + b"\r\n")
+    line = b'{"id": "half", "payload": "x"}\n'
+    start = head(
+        sync, "POST", "/storage/col", "Content-Type: application/newlines", "Transfer-Encoding: chunked"
+    )
+    with server.connect(timeout=PATIENCE) as connection:
+        connection.sendall(start + b"%x\r\n" % len(line) + line + b"\r\n")
 
 
 def test_deep_json_goes_as_deep_as_the_parser_allows(server: SyncServer, sync: SyncClient) -> None:

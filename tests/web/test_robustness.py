@@ -566,6 +566,15 @@ class TestBodies:
 
             assert (reply.status, reply.body) == (400, b"0")
 
+    def test_lines_of_undeclared_length_are_refused(self, target: Target) -> None:
+        """granian ends the body where the connection broke: half of the lines would look like all of them."""
+        path, body = f"/1.5/{UID}/storage/col".encode(), b'{"id": "c", "payload": "x"}\n'
+        headers = {"Content-Type": "application/newlines"}
+
+        assert target.send("POST", path, "", headers, body, credentials=GOOD, length=None).status == 400
+        assert target.send("POST", path, "", headers, b"", credentials=GOOD, length=None).status == 200
+        assert target.send("POST", path, "", headers, body, credentials=GOOD).status == 200
+
     def test_a_chunked_one_over_the_limit(self, target: Target) -> None:
         body = b'{"payload": "' + b"x" * 2_700_000 + b'"}'
         path = f"/1.5/{UID}/storage/col/a".encode()
