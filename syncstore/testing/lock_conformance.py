@@ -259,6 +259,7 @@ class LockConformance:
             assert all(counts["write"] == 0 or counts["read"] == 0 for counts in seen)
 
     def test_a_writer_is_not_starved_by_readers(self, locks: Locks, uid: int) -> None:
+        """Within 2 seconds, which is also the least timeout that `open_locks` may give its Locks."""
         if not self.readers_let_writers_in:
             pytest.skip("this backend lets readers overtake a writer who waits")
         with locks.write(uid, "col"):
@@ -268,7 +269,7 @@ class LockConformance:
 
         def read() -> None:
             while not stop.is_set():
-                with locks.read(uid, "col", PATIENCE):
+                with locks.read(uid, "col"):
                     time.sleep(0.005)
 
         with ThreadPoolExecutor(8) as threads:
@@ -277,7 +278,7 @@ class LockConformance:
                 for _ in range(3):
                     time.sleep(0.05)  # so that the readers are at work again
                     began = time.monotonic()
-                    with locks.write(uid, "col", 5.0):
+                    with locks.write(uid, "col"):  # as a service does: with the timeout of its setting
                         waits.append(time.monotonic() - began)
             finally:
                 stop.set()
