@@ -22,7 +22,7 @@ help: ## say what there is to make
 	    printf '  make %-8s %s\n' "$$name" "$$what"; done
 
 serve: $(VENV)/.project ## start the server of development.ini, on SQLite and nothing else
-	$(BIN)/pserve development.ini
+	@PYTHONWARNINGS=ignore::UserWarning:pyramid.asset $(BIN)/pserve development.ini
 
 test: $(VENV)/.project packages $(VENV)/.test mysql ## run the tests; ARGS='tests/auth -x' goes to pytest
 	$(BIN)/pytest $(ARGS)

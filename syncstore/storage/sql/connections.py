@@ -19,8 +19,6 @@ from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 from syncstore.errors import Conflict, Unavailable
 from syncstore.storage.sql.dialects.api import Dialect
 
-_RETRY_AFTER = 10
-
 
 class PoolSizes:
     """How many connections a process keeps (`size`), may add under load (`overflow`), and how many seconds a
@@ -73,7 +71,7 @@ class Connections:
         except IndexError:
             return self._engine.raw_connection()
         except PoolTimeout as error:
-            raise Conflict("all database connections are in use", _RETRY_AFTER) from error
+            raise Conflict("all database connections are in use") from error
         except (SQLAlchemyError, self._dialect.error) as error:
             raise Unavailable(f"no connection to the database: {first_line(error)}") from error
         finally:

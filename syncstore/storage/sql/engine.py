@@ -22,8 +22,6 @@ from syncstore.storage.sql.schema import users
 
 log = logging.getLogger(__name__)
 
-_RETRY_AFTER_CONFLICT = 10
-
 
 class Database:
     """One database, as seen by one process. `lock_timeout` is in seconds."""
@@ -105,7 +103,7 @@ class Database:
         at = self._lock(uid, exclusive=True, timeout=timeout)
         if at.high_water is None:
             at.rollback()
-            raise RolledBack("the user's row vanished while it was being locked", _RETRY_AFTER_CONFLICT)
+            raise RolledBack("the user's row vanished while it was being locked")
         return at
 
     def _lock(self, uid: int, *, exclusive: bool, timeout: float) -> Transaction:
@@ -149,9 +147,9 @@ class Database:
         else:
             self.connections.give(taken)
         if fault == "lock timeout":
-            raise LockTimeout("another writer holds the user's row", _RETRY_AFTER_CONFLICT) from error
+            raise LockTimeout("another writer holds the user's row") from error
         if fault == "conflict":
-            raise RolledBack("the database gave way to another transaction", _RETRY_AFTER_CONFLICT) from error
+            raise RolledBack("the database gave way to another transaction") from error
         if fault == "duplicate":
             raise _Duplicate(first_line(error)) from error
         log.error("the database failed: %s", first_line(error), exc_info=error)
