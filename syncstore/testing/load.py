@@ -253,13 +253,13 @@ class Load:
         victim.communicate()
         self._writers.append(self._spawn("work"))
 
-    def run(self, seconds: float, disturb: Callable[[], None] | None = None) -> None:
-        """Go on for so long; `disturb` is called once a second."""
+    def run(self, seconds: float, disturb: Callable[[], None] | None = None, *, every: float = 1.0) -> None:
+        """Go on for so many seconds; `disturb` is called once in `every` seconds."""
         self._await_start()
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
-            time.sleep(min(1.0, left))
-            if disturb is not None and time.monotonic() < end - 0.5:
+            time.sleep(min(every, left))
+            if disturb is not None and time.monotonic() < end - every / 2:
                 disturb()
 
     def history(self) -> list[Exchange]:

@@ -14,7 +14,7 @@ from syncstore.testing.history import problems
 from syncstore.testing.load import Load
 from syncstore.testing.service import SECRET, SyncServer
 
-SHORT = 3.0
+SHORT = 2.0
 LONG = float(os.environ.get("SOAK_SECONDS", "30"))
 SECONDS = [SHORT, pytest.param(LONG, marks=[pytest.mark.soak, pytest.mark.timeout(LONG + 180)])]
 
@@ -48,7 +48,7 @@ def test_they_write_in_one_order(load: Load, server: SyncServer, seconds: float)
 
 @pytest.mark.parametrize("seconds", SECONDS)
 def test_clients_that_are_killed_leave_no_half_writes(load: Load, server: SyncServer, seconds: float) -> None:
-    load.run(seconds, load.kill_one)
+    load.run(seconds, load.kill_one, every=pace(seconds))
     history = load.history()
 
     assert problems(history) == []
@@ -60,13 +60,18 @@ def test_workers_that_are_killed_lose_nothing_acknowledged(
     load: Load, server: SyncServer, seconds: float
 ) -> None:
     killed: list[int] = []
-    load.run(seconds, lambda: killed.append(server.kill_worker()))
+    load.run(seconds, lambda: killed.append(server.kill_worker()), every=pace(seconds))
     history = load.history()
 
     assert problems(history) == []
     assert set(killed) - {0}, "no worker was killed"
     assert not set(killed) & set(server.workers)
     assert_quiet(server)
+
+
+def pace(seconds: float) -> float:
+    """Seconds from one killing to the next: fewer where there are few."""
+    return min(1.0, seconds / 4)
 
 
 def assert_all_was_tried(count: Counter[tuple[str, int | None]]) -> None:
