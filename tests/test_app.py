@@ -112,7 +112,7 @@ def prepared(database_url: str, tmp_path: Path) -> Iterator[dict[str, str]]:
 
 
 def test_an_empty_database_is_set_up_without_being_asked(prepared: dict[str, str]) -> None:
-    assert {"users", "bso", "alembic_version"} <= tables(prepared["sqlalchemy.url"])
+    assert {"storage_users", "bso", "alembic_version"} <= tables(prepared["sqlalchemy.url"])
 
 
 def test_another_schema_is_refused_with_what_to_do(prepared: dict[str, str], tmp_path: Path) -> None:

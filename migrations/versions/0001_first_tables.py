@@ -58,7 +58,7 @@ def key(name: str, kind: type[sa.types.TypeEngine[int]] = sa.BigInteger) -> sa.C
 
 def upgrade() -> None:
     op.create_table(
-        "users",
+        "storage_users",
         key("userid"),
         sa.Column("high_water", sa.BigInteger, nullable=False),
         if_not_exists=True,

@@ -56,7 +56,9 @@ def user_row_held(outsider: Engine, uid: int) -> Iterator[None]:
         if outsider.dialect.name == "sqlite":
             connection.exec_driver_sql("BEGIN IMMEDIATE")
         else:
-            connection.exec_driver_sql(f"SELECT high_water FROM users WHERE userid = {uid} FOR UPDATE")
+            connection.exec_driver_sql(
+                f"SELECT high_water FROM storage_users WHERE userid = {uid} FOR UPDATE"
+            )
         yield
         connection.rollback()
 
@@ -140,7 +142,9 @@ def test_a_deadlock_is_solved_by_trying_again_or_told_as_503(sync: SyncClient, o
         thread.start()
         _await_waiter(outsider)
         with suppress(DBAPIError):  # when it is the outsider who must give way
-            connection.exec_driver_sql(f"SELECT high_water FROM users WHERE userid = {sync.uid} FOR UPDATE")
+            connection.exec_driver_sql(
+                f"SELECT high_water FROM storage_users WHERE userid = {sync.uid} FOR UPDATE"
+            )
         connection.rollback()
         thread.join(30)
 

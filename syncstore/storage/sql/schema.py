@@ -2,7 +2,7 @@
 
 The family is the one that sync servers have always had (sync-api section 19), with these differences:
 
-* `users` is new: one row per user with the high-water mark of time, the row that every writer locks. It
+* `storage_users` is new: one row per user with the high-water mark of time, the row that every writer locks. It
   outlives the collections, so no time is ever handed out twice.
 * `user_collections` keeps `count` and `total_bytes`, changed in the transaction that changes the items, so
   that quota and usage never sum over items. Expired items count until they are purged; readers subtract them,
@@ -61,7 +61,7 @@ Payload = (
 )
 
 users = Table(
-    "users",
+    "storage_users",
     metadata,
     Column("userid", BigInteger, primary_key=True, autoincrement=False),
     Column("high_water", BigInteger, nullable=False),

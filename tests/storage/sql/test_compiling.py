@@ -17,14 +17,16 @@ BY_UID = select(users.c.high_water).where(users.c.userid == bindparam("uid"))
 
 def test_the_name_travels_in_front_as_a_comment() -> None:
     assert Statement("look", BY_UID, QMARK).sql == (
-        "/* look */ SELECT users.high_water FROM users WHERE users.userid = ?"
+        "/* look */ SELECT storage_users.high_water FROM storage_users WHERE storage_users.userid = ?"
     )
 
 
 def test_parameters_are_put_in_the_order_of_the_text() -> None:
     clause = update(users).where(users.c.userid == bindparam("uid")).values(high_water=bindparam("time"))
     statement = Statement("mark", clause, FORMAT)
-    assert statement.sql == "/* mark */ UPDATE users SET high_water=%s WHERE users.userid = %s"
+    assert (
+        statement.sql == "/* mark */ UPDATE storage_users SET high_water=%s WHERE storage_users.userid = %s"
+    )
     assert tuple(statement.bind({"uid": 7, "time": 9, "unused": 1})) == (9, 7)
 
 
@@ -68,5 +70,5 @@ def test_any_number_of_rows_is_one_insert(dialect: Dialect) -> None:
         write = statement.write(rows)
         group = f"({mark}, {mark})"
         values = ", ".join([group] * len(rows))
-        assert write.sql == f"/* add */ INSERT INTO users (userid, high_water) VALUES {values}"
+        assert write.sql == f"/* add */ INSERT INTO storage_users (userid, high_water) VALUES {values}"
         assert list(write.parameters) == [value for row in rows for value in row]

@@ -72,7 +72,7 @@ def error_of(dialect: Dialect, act: Callable[[], object]) -> Exception:
 
 def test_a_key_that_exists_is_a_duplicate(store: SqlStore) -> None:
     dialect = store.database.dialect
-    sql = "INSERT INTO users (userid, high_water) VALUES (1, 0)"
+    sql = "INSERT INTO storage_users (userid, high_water) VALUES (1, 0)"
     with connection(store) as raw:
         dialect.execute(raw, sql, ())
         error = error_of(dialect, lambda: dialect.execute(raw, sql, ()))
@@ -121,10 +121,10 @@ def test_a_deadlock_is_a_conflict(store: SqlStore) -> None:
     dialect = store.database.dialect
     if dialect.name == "sqlite":
         pytest.skip("one writer at a time cannot deadlock")
-    update = "UPDATE users SET high_water = 1 WHERE userid = {}"
+    update = "UPDATE storage_users SET high_water = 1 WHERE userid = {}"
     with connection(store) as one, connection(store) as two:
         for uid in (4, 5):
-            dialect.execute(one, f"INSERT INTO users (userid, high_water) VALUES ({uid}, 0)", ())
+            dialect.execute(one, f"INSERT INTO storage_users (userid, high_water) VALUES ({uid}, 0)", ())
         for raw, mine in ((one, 4), (two, 5)):
             dialect.execute(raw, "BEGIN", ())
             dialect.execute(raw, update.format(mine), ())

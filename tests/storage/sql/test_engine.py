@@ -67,7 +67,7 @@ def put(store: SqlStore, uid: int, payload: str = "x") -> int:
 
 
 def set_mark(uid: int, mark: int) -> Write:
-    return Write(f"UPDATE users SET high_water = {mark} WHERE userid = {uid}", ())
+    return Write(f"UPDATE storage_users SET high_water = {mark} WHERE userid = {uid}", ())
 
 
 def lock(store: SqlStore, uid: int, timeout: float | None = None) -> Transaction:

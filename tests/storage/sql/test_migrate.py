@@ -151,12 +151,12 @@ def drop_index(connection: Connection, name: str) -> str:
 def test_data_survive_a_migration_that_begins_anew(empty_url: str) -> None:
     migrate.upgrade(empty_url)
     with connect(empty_url) as connection:
-        connection.execute(text("INSERT INTO users (userid, high_water) VALUES (7, 10)"))
+        connection.execute(text("INSERT INTO storage_users (userid, high_water) VALUES (7, 10)"))
         connection.execute(text("INSERT INTO collections (collectionid, name) VALUES (100, 'custom')"))
         connection.execute(text("DELETE FROM alembic_version"))
     migrate.upgrade(empty_url)
     with connect(empty_url) as connection:
-        assert connection.execute(text("SELECT high_water FROM users")).scalar() == 10
+        assert connection.execute(text("SELECT high_water FROM storage_users")).scalar() == 10
         assert connection.execute(text("SELECT COUNT(*) FROM collections")).scalar() == 14
 
 

@@ -32,7 +32,7 @@ from syncstore.storage.sql.dialects.api import (
 )
 from syncstore.storage.sql.schema import batch_upload_items, bso
 
-_LOCK = "BEGIN; /* lock_user */ SELECT high_water FROM users WHERE userid = %d "
+_LOCK = "BEGIN; /* lock_user */ SELECT high_water FROM storage_users WHERE userid = %d "
 _POLL_SECONDS = 0.02
 
 # Codes of the server and the client library (errmsg.h, mysqld_error.h).

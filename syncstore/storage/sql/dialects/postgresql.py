@@ -45,7 +45,7 @@ from syncstore.storage.sql.dialects.api import (
 )
 from syncstore.storage.sql.schema import batch_upload_items, bso
 
-_LOCK = "BEGIN; /* lock_user */ SELECT high_water FROM users WHERE userid = %d "
+_LOCK = "BEGIN; /* lock_user */ SELECT high_water FROM storage_users WHERE userid = %d "
 _ITEM_COLUMNS = ("sortindex", "modified", "payload", "payload_size", "ttl")
 # How much longer we wait than the server, in seconds: an answer of its own, if only that time is up, is better.
 _GRACE = 1.0

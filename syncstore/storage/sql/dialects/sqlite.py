@@ -32,7 +32,7 @@ from syncstore.storage.sql.dialects.api import (
 )
 from syncstore.storage.sql.schema import batch_upload_items, bso
 
-_LOCK_HIGH_WATER = "/* lock_user */ SELECT high_water FROM users WHERE userid = ?"
+_LOCK_HIGH_WATER = "/* lock_user */ SELECT high_water FROM storage_users WHERE userid = ?"
 # Since 3.35 (2021): the upserts and the row values in use here.
 _OLDEST = (3, 35, 0)
 
