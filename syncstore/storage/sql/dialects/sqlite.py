@@ -89,7 +89,7 @@ class SqliteDialect:
         """Write-ahead log, which survives the death of the process, and a sync at checkpoints only."""
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute("PRAGMA cache_size = -16384")
+        connection.execute("PRAGMA cache_size = -32768")
 
     def fetch(self, connection: Connection, sql: str, parameters: Sequence[object]) -> list[Row]:
         """All rows of one statement."""
