@@ -15,6 +15,7 @@ from typing import NamedTuple
 from syncstore.bso import Change, payload_size
 from syncstore.clock import Clock
 from syncstore.errors import InvalidBatch
+from syncstore.storage.sql.batch_statements import BatchStatements
 from syncstore.storage.sql.dialects.api import Dialect, StagedRow, Write
 from syncstore.storage.sql.engine import Transaction
 from syncstore.storage.sql.statements import Statements
@@ -36,6 +37,7 @@ class Batches:
     def __init__(self, dialect: Dialect, statements: Statements, clock: Clock, lifetime: int) -> None:
         self._dialect = dialect
         self._statements = statements
+        self._commits = BatchStatements(dialect)
         self._clock = clock
         self._lifetime_ms = lifetime * 1000
 
@@ -83,7 +85,7 @@ class Batches:
     def totals(self, at: Transaction, uid: int, collection: int, batch: int, time: int) -> Added:
         """What the commit at `time` (milliseconds) will add."""
         values = {"uid": uid, "collection": collection, "batch": batch, "time": time}
-        count, size, expired = at.query(self._statements.batch_totals, values)[0]
+        count, size, expired = at.query(self._commits.totals, values)[0]
         return Added(int(count), int(size), int(expired))
 
     def apply(self, uid: int, collection: int, batch: int, time: int) -> list[Write]:
@@ -91,7 +93,7 @@ class Batches:
         values = {"uid": uid, "collection": collection, "batch": batch, "time": time}
         statements = self._statements
         return [
-            statements.apply_batch.write(values),
+            self._commits.apply.write(values),
             statements.delete_staged.write(values),
             statements.close_batch.write(values),
         ]

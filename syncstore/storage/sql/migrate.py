@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -28,10 +28,25 @@ _LOCK_SECONDS = 60
 _POLL_SECONDS = 0.05
 
 
-def scripts() -> ScriptDirectory:
+class Branch(NamedTuple):
+    """One family of tables: the folder of its scripts below `migrations`, and the table that keeps its version.
+
+    Two families may share a database and are brought up to date independently.
+    """
+
+    folder: str
+    version_table: str
+
+
+STORAGE = Branch("", "alembic_version")
+TOKENSERVER = Branch("tokenserver", "tokenserver_version")
+
+
+def scripts(of: Branch = STORAGE) -> ScriptDirectory:
     """The migration scripts: inside an installed package, beside it in a checkout."""
     package = Path(__file__).parents[2]
-    for folder in (package / "migrations", package.parent / "migrations"):
+    for root in (package / "migrations", package.parent / "migrations"):
+        folder = root / of.folder
         if (folder / "versions").is_dir():
             config = Config()
             config.set_main_option("script_location", str(folder).replace("%", "%%"))
@@ -40,44 +55,49 @@ def scripts() -> ScriptDirectory:
     raise ConfigError("the migrations are missing from this installation")
 
 
-def newest() -> str:
+def newest(of: Branch = STORAGE) -> str:
     """The schema version that this code works with."""
-    head = scripts().get_current_head()
+    head = scripts(of).get_current_head()
     if head is None:
         raise ConfigError("the migrations are missing from this installation")
     return head
 
 
-def version(url: str) -> str | None:
+def version(url: str, of: Branch = STORAGE) -> str | None:
     """The schema version of the database; None when it was never set up."""
     try:
         with _engine(url).connect() as connection:
-            return MigrationContext.configure(connection).get_current_revision()
+            return _current(connection, of)
     except (SQLAlchemyError, OSError) as error:
         raise Unavailable(
             f"the database cannot be asked for its schema version: {_first_line(error)}"
         ) from error
 
 
-def upgrade(url: str) -> bool:
+def _current(connection: Connection, of: Branch) -> str | None:
+    options = {"version_table": of.version_table}
+    return MigrationContext.configure(connection, opts=options).get_current_revision()
+
+
+def upgrade(url: str, of: Branch = STORAGE) -> bool:
     """Bring the database up to date; whether there was anything to do.
 
     Processes that start together wait for the first one, up to a minute.
     """
-    script = scripts()
+    script = scripts(of)
     try:
         # Cheap and without a lock in the ordinary case.
-        if version(url) == script.get_current_head():
+        if version(url, of) == script.get_current_head():
             return False
         with _alone(url), _engine(url).connect() as connection:
-            return _run(connection, script)
+            return _run(connection, script, of)
     except (SQLAlchemyError, OSError) as error:
         raise Unavailable(f"the migration failed: {_first_line(error)}") from error
 
 
-def _run(connection: Connection, script: ScriptDirectory) -> bool:
+def _run(connection: Connection, script: ScriptDirectory, of: Branch) -> bool:
     head = script.get_current_head()
-    current = MigrationContext.configure(connection).get_current_revision()
+    current = _current(connection, of)
     connection.rollback()
     if current == head:
         return False
@@ -91,7 +111,12 @@ def _run(connection: Connection, script: ScriptDirectory) -> bool:
     def steps(revision: Any, _context: MigrationContext) -> Any:
         return script._upgrade_revs("head", revision)  # what alembic's own `upgrade` command calls
 
-    options: dict[str, Any] = {"fn": steps, "script": script, "transaction_per_migration": True}
+    options: dict[str, Any] = {
+        "fn": steps,
+        "script": script,
+        "transaction_per_migration": True,
+        "version_table": of.version_table,
+    }
     if connection.dialect.name == "sqlite":
         options["transactional_ddl"] = True  # true of the engine below, which begins transactions itself
     context = MigrationContext.configure(connection, opts=options)

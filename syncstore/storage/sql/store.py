@@ -12,8 +12,9 @@ from syncstore.locks.api import Locks
 from syncstore.storage.api import Page, Position, Query, Totals
 from syncstore.storage.sql.batches import Batches
 from syncstore.storage.sql.engine import Database
+from syncstore.storage.sql.listings import Listings, listing_parameters
 from syncstore.storage.sql.names import CollectionNames
-from syncstore.storage.sql.statements import Statements, listing_parameters
+from syncstore.storage.sql.statements import Statements
 from syncstore.storage.sql.work import SqlWork, Workplace
 
 
@@ -34,6 +35,7 @@ class SqlStorage:
         self._database = database
         self._statements = statements
         self._names = CollectionNames(database, statements)
+        self._listings = Listings(database.dialect)
         self._clock = clock
         batches = Batches(database.dialect, statements, clock, batch_lifetime)
         self._place = Workplace(database, statements, self._names, locks, clock, batches, quota)
@@ -85,7 +87,7 @@ class SqlStorage:
         if query.ids == ():
             return Page(self.collection_modified(uid, collection))
         values = listing_parameters(uid, number, query, self._clock.now_ms())
-        rows = self._database.query(self._statements.listing(query), values)
+        rows = self._database.query(self._listings.statement(query), values)
         if not rows:
             return Page(0)
         modified = rows[0][0] // MS_PER_TICK

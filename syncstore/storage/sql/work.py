@@ -18,10 +18,11 @@ from syncstore.locks.api import WHOLE_STORAGE, LockHandle, Locks
 from syncstore.locks.sql import SqlGrant
 from syncstore.storage.sql.batches import Batches
 from syncstore.storage.sql.changes import rows_of
+from syncstore.storage.sql.clauses import MAX_IDS
 from syncstore.storage.sql.dialects.api import StoredRow, Write
 from syncstore.storage.sql.engine import Database, Transaction
 from syncstore.storage.sql.names import CollectionNames
-from syncstore.storage.sql.statements import MAX_IDS, Statements
+from syncstore.storage.sql.statements import Statements
 
 # A user who writes faster than the clock ticks waits for it, this many ticks at most. A clock that is further
 # behind (other machines' clocks, a small step back) is overtaken; one that is behind by more than _LOST_TICKS was

@@ -11,7 +11,7 @@ from sqlalchemy import NullPool, create_engine
 from syncstore.bso import Change
 from syncstore.storage.api import Query, Sort
 from syncstore.storage.sql.compiling import Statement
-from syncstore.storage.sql.statements import listing_parameters
+from syncstore.storage.sql.listings import Listings, listing_parameters
 from syncstore.testing.clocks import START_MS, SteppableClock
 from syncstore.testing.sql_store import SqlStore, open_sql_store
 
@@ -60,7 +60,7 @@ def plan(store: SqlStore, statement: Statement, values: Mapping[str, object], *s
 
 def listing(store: SqlStore, query: Query, *settings: str) -> str:
     values = listing_parameters(2, 4, query, START_MS)
-    return plan(store, store.statements.listing(query), values, *settings)
+    return plan(store, Listings(store.database.dialect).statement(query), values, *settings)
 
 
 SORTED = ("TEMP B-TREE FOR ORDER", "Sort", "filesort")

@@ -11,7 +11,7 @@ import pytest
 
 from syncstore.bso import Change
 from syncstore.storage.api import Position, Query, Sort
-from syncstore.storage.sql.statements import MAX_IDS
+from syncstore.storage.sql.clauses import MAX_IDS
 from syncstore.testing.sql_store import SqlStore
 
 SORTS: tuple[Sort, ...] = ("newest", "oldest", "index")
