@@ -31,7 +31,7 @@ def filled(migrated_url: str) -> Iterator[SqlStore]:
                 ids = [f"{i:05}" for i in range(start, start + 300)]
                 with store.storage.lock_for_write(uid, collection, ids, create=True) as work:
                     work.put([Change(id_, "x" * 200, 1, 5 if id_.endswith("7") else None) for id_ in ids])
-    name = "ANALYZE TABLE bso, users, user_collections" if "mysql" in migrated_url else "ANALYZE"
+    name = "ANALYZE TABLE bso, storage_users, user_collections" if "mysql" in migrated_url else "ANALYZE"
     with create_engine(
         migrated_url, poolclass=NullPool, isolation_level="AUTOCOMMIT"
     ).connect() as connection:
