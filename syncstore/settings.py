@@ -133,6 +133,13 @@ def _public_url(value: str) -> str:
     return url
 
 
+def _server_url(value: str) -> str:
+    url = value.strip().rstrip("/")
+    if not url.startswith(("http://", "https://")):
+        raise ValueError("must begin with http:// or https://")
+    return url
+
+
 def _networks(value: str) -> tuple[str, ...]:
     for word in value.split():
         ip_network(word, strict=False)
@@ -279,6 +286,85 @@ class Settings:
         "auth.token_cache_size", _number(1, 10_000_000), 20_000, "Verified tokens that a process remembers."
     )
 
+    # -- the token server
+    tokenserver: bool = setting(
+        "tokenserver.enabled",
+        _flag,
+        False,
+        "Whether the token server runs in this process: clients are pointed at it, and it at the storage.",
+    )
+    tokenserver_url: str = setting(
+        "tokenserver.sqlalchemy.url",
+        _text,
+        "",
+        shown="that of `sqlalchemy.url`",
+        secret=True,
+        doc="The token server's database, where it is another one than the storage's.",
+    )
+    allow_new_users: bool = setting(
+        "tokenserver.allow_new_users",
+        _flag,
+        True,
+        "Whether any account may become a user; if not, only those of `syncstore user allow`.",
+    )
+    token_duration: int = setting(
+        "tokenserver.token_duration", _number(1, 31_536_000), 3600, "Seconds for which a token is valid."
+    )
+    fxa_oauth_server_url: str = setting(
+        "tokenserver.fxa_oauth_server_url",
+        _server_url,
+        "https://oauth.accounts.firefox.com",
+        "The account server that proves who somebody is.",
+    )
+    fxa_email_domain: str = setting(
+        "tokenserver.fxa_email_domain",
+        _text,
+        "api.accounts.firefox.com",
+        "The domain behind the account's id in the table of users.",
+    )
+    fxa_issuer: str = setting(
+        "tokenserver.fxa_issuer",
+        _text,
+        "",
+        "The issuer that account tokens must name; empty for any that the keys have signed.",
+    )
+    fxa_jwks: str = setting(
+        "tokenserver.fxa_jwks",
+        _text,
+        "",
+        "The account server's public keys, as a JSON Web Key set or the path of a file with one; "
+        "empty to fetch them from the account server.",
+    )
+    fxa_timeout: float = setting(
+        "tokenserver.fxa_timeout", _seconds(0.1, 60), 10.0, "Seconds to wait for the account server."
+    )
+    metrics_secret: str = setting(
+        "tokenserver.metrics_secret",
+        _text,
+        "",
+        shown="derived from the signing secret",
+        secret=True,
+        doc="The secret that turns account ids into the pseudonyms of logs and tokens.",
+    )
+    node_capacity: int = setting(
+        "tokenserver.node_capacity",
+        _number(1, 2**31 - 1),
+        100_000,
+        "Users that this server takes, where `syncstore node` was never used.",
+    )
+    account_events: bool = setting(
+        "tokenserver.events",
+        _flag,
+        False,
+        "Whether the account server may report deleted accounts and changed passwords at /1.0/webhooks/fxa/events.",
+    )
+    events_client_id: str = setting(
+        "tokenserver.events_client_id", _text, "", "The audience that its reports must name."
+    )
+    events_issuer: str = setting(
+        "tokenserver.events_issuer", _text, "", "The issuer that its reports must name."
+    )
+
     # -- limits
     max_request_bytes: int = setting(
         "limits.max_request_bytes", _number(1), 2_625_536, "Bytes of a request's body."
@@ -413,6 +499,13 @@ class Settings:
             raise ConfigError(
                 "auth.master_secrets needs public_url or auth.nodes, to know which node this is"
             )
+        if self.account_events and not (self.events_client_id and self.events_issuer):
+            raise ConfigError(
+                "tokenserver.events needs tokenserver.events_client_id and tokenserver.events_issuer, "
+                "or anybody's reports would be believed"
+            )
+        if self.tokenserver and not self.fxa_email_domain:
+            raise ConfigError("tokenserver.fxa_email_domain must not be empty")
         self.limits.check()
 
     @property
