@@ -87,14 +87,21 @@ def _views(settings: Settings, storage: Storage) -> Views:
         CollectionViews(storage, limits, batches=batches),
         ItemViews(storage, limits),
         StorageViews(storage),
-        SiteViews(storage, version("syncstore"), version_file, settings.quota),
+        SiteViews(
+            storage,
+            version("syncstore"),
+            version_file,
+            settings.quota,
+            origin=open_origin(settings),
+            configured=bool(settings.public_url),
+        ),
     )
 
 
 def check(settings: Settings) -> None:
     """Find what is wrong with settings that were parsed, without a connection or a new file. Raises ConfigError."""
     _dialect(settings)
-    ClientOrigin(settings.public_url or None, settings.trusted_proxies)
+    open_origin(settings)
     if settings.secrets or settings.master_secrets or settings.node_secrets:
         open_secrets(settings)
 
@@ -230,14 +237,18 @@ def secret_path(settings: Settings) -> Path:
     return folder / "secret"
 
 
+def open_origin(settings: Settings) -> ClientOrigin:
+    """What finds out how the client addressed a request."""
+    return ClientOrigin(settings.public_url or None, settings.trusted_proxies)
+
+
 def open_authenticator(settings: Settings, clock: Clock) -> Authenticator:
     """What decides who sends a request."""
-    public_url = settings.public_url or None
     return Authenticator(
         open_secrets(settings),
-        ClientOrigin(public_url, settings.trusted_proxies),
+        open_origin(settings),
         clock,
-        accepted_nodes=[*([public_url] if public_url else []), *settings.nodes],
+        accepted_nodes=[*filter(None, [settings.public_url]), *settings.nodes],
         check_node=settings.check_node,
         expired_token_window=settings.expired_token_window,
         verify_payload_hash=settings.verify_payload_hash,
