@@ -239,7 +239,7 @@ class Statements:
         )
 
     def _compile_ids(self, name: str, clause: ClauseElement, count: int) -> IdsStatement:
-        return IdsStatement(name, clause, self._dialect.compiler, count)
+        return IdsStatement(name, clause, self._dialect.compiler, count, inline=self._dialect.inline_ids)
 
     def _state(self, count: int) -> IdsStatement:
         joined = user_collections.outerjoin(

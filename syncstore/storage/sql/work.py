@@ -126,8 +126,8 @@ class SqlWork:
         statements = self._place.statements
         values: dict[str, object] = {"uid": self._uid, "collection": number}
         if self._items:
-            state = statements.state(self._items)
-            rows = self._at.fetch(state.sql, state.bind(values, self._items))
+            state = statements.state(self._items).write(values, self._items)
+            rows = self._at.fetch(state.sql, state.parameters)
             self._existing = self._place.database.dialect.stored(rows)
         else:
             rows = self._at.query(statements.collection_state, values)
@@ -203,7 +203,7 @@ class SqlWork:
         if gone:
             deletion = self._place.statements.delete_items(gone)
             values = {"uid": self._uid, "collection": self._number}
-            self._writes.append(Write(deletion.sql, deletion.bind(values, gone)))
+            self._writes.append(deletion.write(values, gone))
         freed = sum(self._existing[item][2] for item in gone)
         self._note_collection(self._number, time, -len(gone), -freed)
         return time

@@ -73,6 +73,9 @@ class Dialect(Protocol):
     def compiler(self) -> SqlalchemyDialect:
         """What turns Core statements into this database's text, with positional parameters."""
 
+    inline_ids: bool
+    """Whether lists of ids are cheaper in a statement's text than as parameters."""
+
     nulls_first: bool
     """Whether a descending sort puts NULL first unless told otherwise."""
 

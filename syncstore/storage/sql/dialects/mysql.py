@@ -47,6 +47,7 @@ class MysqlDialect:
 
     name = "mysql"
     error: type[Exception] = MySQLdb.Error
+    inline_ids = True
     nulls_first = False
 
     def __init__(self, url: URL, waits: Waits) -> None:
@@ -205,26 +206,37 @@ class MysqlDialect:
 
 
 class _InlineRows:
-    """An INSERT of many rows that leaves only the payloads to the driver to escape.
+    """An INSERT of many rows that leaves nothing but large payloads to the driver to escape.
 
-    The driver turns each parameter into text in Python, 0.8 microseconds apiece: 600 of an upload of a hundred
-    items. Numbers need no escaping, and an id is written as a hexadecimal literal, which needs none either and
-    is compared as bytes, like its column.
+    The driver makes text of each parameter in Python, and escapes character by character: 5 microseconds for a
+    payload of 500 bytes, 0.8 for a number. Numbers need no escaping, and a text is written as a hexadecimal
+    literal of its bytes, which needs none either. That doubles its size on the wire, hence the limit.
     """
+
+    _LARGE = 65536
 
     def __init__(self, name: str, insert: Insert, table: Table, compiler: SqlalchemyDialect) -> None:
         self._before, self._after = RowsStatement(name, insert, table, compiler).around
-        columns = table.columns.keys()
-        self._id, self._payload = columns.index("id"), columns.index("payload")
+        columns = list(table.columns.keys())
+        self._payload = columns.index("payload")
+        # One format for a row: texts in hexadecimal quotes, the rest as it is.
+        self._format = "(" + ",".join("X'%s'" if name == "id" else "%s" for name in columns) + ")"
+        self._id = columns.index("id")
 
     def write(self, rows: Sequence[tuple[Any, ...]]) -> Write:
         """The statement for these rows, each in the order of the table's columns."""
-        at = self._payload
-        payloads = [row[at] for row in rows]
-        return Write(self._before + ",".join([self._group(row) for row in rows]) + self._after, payloads)
+        large: list[object] = []
+        groups = ",".join([self._group(row, large) for row in rows])
+        return Write(self._before + groups + self._after, large)
 
-    def _group(self, row: tuple[Any, ...]) -> str:
+    def _group(self, row: tuple[Any, ...], large: list[object]) -> str:
         values = ["NULL" if value is None else value for value in row]
-        values[self._id] = f"X'{row[self._id].encode('ascii').hex()}'"
-        values[self._payload] = "%s"
-        return f"({','.join(map(str, values))})"
+        values[self._id] = row[self._id].encode().hex()
+        payload = row[self._payload]
+        if payload is not None:
+            if len(payload) > self._LARGE:
+                large.append(payload)
+                values[self._payload] = "%s"
+            else:
+                values[self._payload] = f"X'{payload.encode().hex()}'"
+        return self._format % tuple(values)

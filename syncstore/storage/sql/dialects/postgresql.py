@@ -1,7 +1,7 @@
 """PostgreSQL through psycopg 3.
 
 Many rows travel as one JSON parameter that the server turns into rows: a fifth of the cost of a placeholder for
-every value. The writes of a unit of work and its COMMIT go out in one pipeline. READ COMMITTED, because what is
+every value. The writes of a unit of work go out as one statement. READ COMMITTED, because what is
 read after the lock was granted must be newer than the lock.
 """
 
@@ -56,6 +56,7 @@ class PostgresqlDialect:
 
     name = "postgresql"
     error: type[Exception] = psycopg.Error
+    inline_ids = False
     nulls_first = True
 
     def __init__(self, url: URL, waits: Waits) -> None:
@@ -123,14 +124,18 @@ class PostgresqlDialect:
         return None if row is None else row[0]
 
     def finish(self, connection: Connection, writes: Sequence[Write]) -> None:
-        """The writes and COMMIT in one pipeline; the server skips what follows a statement that failed."""
-        if not writes:
-            connection.execute("COMMIT")
-            return
-        with connection.pipeline():
-            for sql, parameters in writes:
-                connection.execute(sql, parameters)
-            connection.execute("COMMIT")
+        """All writes in one statement, then COMMIT.
+
+        Each write but the last becomes a common table expression. They see one snapshot and run in any order,
+        which is right because no two of a unit of work touch the same row. A pipeline would save one round trip
+        more, but costs 80 microseconds of the driver's time.
+        """
+        if writes:
+            *others, last = writes
+            named = ", ".join([f"w{number} AS ({write.sql})" for number, write in enumerate(others)])
+            parameters = [value for write in writes for value in write.parameters]
+            connection.execute(f"WITH {named} {last.sql}" if named else last.sql, parameters)
+        connection.execute("COMMIT")
 
     def rollback(self, connection: Connection) -> None:
         """ROLLBACK."""
@@ -231,6 +236,7 @@ class _FromJson:
     ) -> None:
         self._columns = tuple(table.columns.keys())
         self._payload = self._columns.index("payload")
+        self._row = msgspec.defstruct(f"{name}_row", map(str, self._columns), gc=False)
         types = {
             column.name: Integer if isinstance(column.type, Integer) else Text for column in table.columns
         }
@@ -262,6 +268,6 @@ class _FromJson:
                 )
                 for row in rows
             ]
-        names = self._columns
-        document = msgspec.json.encode([dict(zip(names, row, strict=True)) for row in rows]).decode()
+        row_type = self._row
+        document = msgspec.json.encode([row_type(*row) for row in rows]).decode()
         return Write(statement.sql, (document,))

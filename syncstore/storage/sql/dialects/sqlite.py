@@ -46,6 +46,7 @@ class SqliteDialect:
 
     name = "sqlite"
     error: type[Exception] = sqlite3.Error
+    inline_ids = False
     nulls_first = False
 
     def __init__(self, url: URL, waits: Waits) -> None:
