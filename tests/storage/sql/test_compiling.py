@@ -58,8 +58,18 @@ def test_a_list_of_ids_is_padded_with_its_last() -> None:
     ids = bso.c.id.in_([bindparam(f"id{i}") for i in range(4)])
     clause = select(bso.c.modified).where(bso.c.userid == bindparam("uid"), ids, bso.c.ttl > bindparam("now"))
     statement = IdsStatement("some", clause, QMARK, 4)
-    assert statement.bind({"uid": 7, "now": 9}, ["a", "b"]) == [7, "a", "b", "b", "b", 9]
-    assert statement.bind({"uid": 7, "now": 9}, ["a", "b", "c", "d"]) == [7, "a", "b", "c", "d", 9]
+    values = {"uid": 7, "now": 9}
+    assert statement.write(values, ["a", "b"]).parameters == [7, "a", "b", "b", "b", 9]
+    assert statement.write(values, ["a", "b", "c", "d"]).parameters == [7, "a", "b", "c", "d", 9]
+
+
+def test_ids_in_the_text_are_hexadecimal_and_not_padded() -> None:
+    ids = bso.c.id.in_([bindparam(f"id{i}") for i in range(4)])
+    clause = select(bso.c.modified).where(bso.c.userid == bindparam("uid"), ids, bso.c.ttl > bindparam("now"))
+    write = IdsStatement("some", clause, FORMAT, 4, inline=True).write({"uid": 7, "now": 9}, ["a'", "%s"])
+    assert "IN (X'6127',X'2573') AND" in write.sql
+    assert write.sql.count("%s") == 2
+    assert write.parameters == [7, 9]
 
 
 @pytest.mark.parametrize("dialect", [QMARK, FORMAT], ids=["qmark", "format"])
