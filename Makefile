@@ -4,6 +4,8 @@
 # says which of them is installed, so a second `make test` starts testing at once; `make clean` forgets all.
 
 PYTHON ?= python3
+# Processes that share the tests, file by file; each has database servers of its own.
+JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip --quiet --disable-pip-version-check install
@@ -25,7 +27,7 @@ serve: $(VENV)/.project ## start the server of development.ini, on SQLite and no
 	@PYTHONWARNINGS=ignore::UserWarning:pyramid.asset $(BIN)/pserve development.ini
 
 test: $(VENV)/.project packages $(VENV)/.test mysql ## run the tests; ARGS='tests/auth -x' goes to pytest
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
 
 check: $(VENV)/.project $(VENV)/.check ## lint, formatting, types and the rules of who imports whom
 	$(BIN)/ruff check .
