@@ -122,9 +122,8 @@ class KeyCache:
         if not found:
             self._refresh(REFRESH_SECONDS, self._patience)
         elif self._clock.monotonic() - fetched_at > MAX_AGE_SECONDS:
-            self._refresh(
-                STALE_REFRESH_SECONDS, 0
-            )  # whoever finds another one at it goes on with the old keys
+            # patience for nobody: who finds another one at it goes on with the old keys
+            self._refresh(STALE_REFRESH_SECONDS, 0)
         else:
             return found
         return self._held[0].find(key_id)
