@@ -9,6 +9,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -151,6 +152,24 @@ def test_the_deadline_holds_for_a_server_that_does_not_even_shake_hands() -> Non
         with pytest.raises(AccountServerAway, match="does not answer"):
             AccountServer(url, SHORT, SystemClock()).fetch_keys()
         assert SHORT <= time.monotonic() - began < 20
+
+
+def test_an_address_that_leads_nowhere_leaves_time_for_the_next(
+    mock: MockAccountServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where IPv6 is announced and does not work: its packets vanish."""
+    with ExitStack() as stack:
+        silent = stack.enter_context(socket.create_server((HOST, 0), backlog=0))
+        nowhere = silent.getsockname()
+        for _ in range(3):  # with its queue full, it answers no more connection
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(nowhere)
+        tcp = (socket.AF_INET, socket.SOCK_STREAM, 0, "")
+        addresses = [(*tcp, nowhere), (*tcp, (HOST, mock.port))]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: addresses)
+        AccountServer(mock.url, 1.0, SystemClock()).fetch_keys()
+        assert mock.requests == {"/v1/jwks": 1}
 
 
 def test_after_a_wait_in_vain_nobody_asks_for_a_while(mock: MockAccountServer) -> None:
