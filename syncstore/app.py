@@ -3,43 +3,46 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from pyramid.config import Configurator
-from sqlalchemy import URL, NullPool, create_engine, inspect, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
+from syncstore import databases
+from syncstore.app_tokenserver import (
+    TokenServer,
+    check_token_server,
+    ensure_node,
+    open_replaced_users,
+    open_token_server,
+)
 from syncstore.auth.authenticator import Authenticator
 from syncstore.auth.origin import ClientOrigin
 from syncstore.auth.secrets import DerivedSecrets, FixedSecrets, NodeSecrets, Secrets, load_or_create
 from syncstore.clock import Clock, SystemClock
-from syncstore.errors import ConfigError, Unavailable
+from syncstore.errors import ConfigError
 from syncstore.locks.api import Locks
 from syncstore.locks.sql import SqlLocks
 from syncstore.settings import Settings, read_settings
 from syncstore.storage.api import Storage
-from syncstore.storage.sql import migrate, schema
 from syncstore.storage.sql.connections import PoolSizes
-from syncstore.storage.sql.dialects import dialect_for
-from syncstore.storage.sql.dialects.api import Dialect, Waits
 from syncstore.storage.sql.engine import Database
-from syncstore.storage.sql.purge import Purge, Sweeper
+from syncstore.storage.sql.purge import Purge, Purged, Sweeper
 from syncstore.storage.sql.statements import Statements
 from syncstore.storage.sql.store import SqlStorage
+from syncstore.tokenserver.purge import ReplacedUsers
 from syncstore.web.errors import ErrorAnswers
 from syncstore.web.routes import Views, add_routes
 from syncstore.web.service import Notices, Service
+from syncstore.web.token_routes import add_token_routes
 from syncstore.web.views.collections import CollectionViews
 from syncstore.web.views.info import InfoViews
 from syncstore.web.views.items import ItemViews
 from syncstore.web.views.site import SiteViews
 from syncstore.web.views.storage import StorageViews
-
-# The driver that each kind of database is spoken to with; a URL may name it or leave it out.
-_DRIVERS = {"sqlite": "pysqlite", "mysql": "mysqldb", "mariadb": "mysqldb", "postgresql": "psycopg"}
 
 
 def make_app(ini: Mapping[str, str], here: Path | None = None, clock: Clock | None = None) -> Service:
@@ -52,23 +55,30 @@ def make_app(ini: Mapping[str, str], here: Path | None = None, clock: Clock | No
 def build(settings: Settings, clock: Clock) -> Service:
     """The application for parsed settings, over a database that is prepared."""
     database, statements = open_database(settings)
-    locks = Locks(SqlLocks(database), clock, settings.lock_timeout)
-    storage = SqlStorage(
-        database, statements, locks, clock, quota=settings.quota, batch_lifetime=settings.batch_lifetime
-    )
-    sweeper = Sweeper(open_purge(settings, database, statements, locks, clock), settings.purge_interval)
+    storage = open_storage(settings, database, statements, clock)
+    token_server = replaced = None
+    if settings.tokenserver:
+        secrets = open_secrets(settings)
+        token_server = open_token_server(settings, secrets, open_origin(settings), clock)
+        replaced = open_replaced_users(settings, token_server.connections, storage, secrets, clock)
+    purge = open_purge(settings, database, statements, open_locks(settings, database, clock), clock)
+    sweeper = Sweeper(_AllPurges(purge, replaced), settings.purge_interval)
     sweeper.start()
 
     def close() -> None:
         sweeper.stop()
         storage.close()
+        if token_server is not None:
+            token_server.connections.close()
 
     config = Configurator()
     authenticator = open_authenticator(settings, clock)
     errors = ErrorAnswers(
         retry_after_conflict=settings.retry_after_conflict, retry_after_outage=settings.retry_after_outage
     )
-    add_routes(config, _views(settings, storage), authenticator, errors, clock)
+    add_routes(config, _views(settings, storage, token_server), authenticator, errors, clock)
+    if token_server is not None:
+        add_token_routes(config, token_server.tokens, token_server.events)
     return Service(
         config.make_wsgi_app(),
         close,
@@ -79,7 +89,21 @@ def build(settings: Settings, clock: Clock) -> Service:
     )
 
 
-def _views(settings: Settings, storage: Storage) -> Views:
+class _AllPurges(NamedTuple):
+    """What the serving process purges: the storage, and replaced users where there is a token server."""
+
+    storage: Purge
+    replaced: ReplacedUsers | None
+
+    def steps(self) -> Iterator[Purged]:
+        """One pass over everything."""
+        yield from self.storage.steps()
+        if self.replaced is not None:
+            for step in self.replaced.steps():
+                yield Purged(skipped=step.skipped)
+
+
+def _views(settings: Settings, storage: Storage, token_server: TokenServer | None) -> Views:
     limits, batches = settings.limits, settings.batch_enabled
     version_file = settings.here / settings.version_file if settings.version_file else None
     return Views(
@@ -94,109 +118,58 @@ def _views(settings: Settings, storage: Storage) -> Views:
             settings.quota,
             origin=open_origin(settings),
             configured=bool(settings.public_url),
+            check_token_server=None if token_server is None else token_server.check,
         ),
     )
 
 
 def check(settings: Settings) -> None:
     """Find what is wrong with settings that were parsed, without a connection or a new file. Raises ConfigError."""
-    _dialect(settings)
+    databases.dialect(databases.storage_tables(settings), settings)
     open_origin(settings)
+    if settings.tokenserver:
+        check_token_server(settings, SystemClock())
     if settings.secrets or settings.master_secrets or settings.node_secrets:
         open_secrets(settings)
 
 
 def prepare_database(settings: Settings) -> None:
-    """Set up an empty database; bring an older schema up to date, or refuse it, as `migrate` says."""
-    _dialect(settings)  # a missing driver is said before anything is tried
-    _make_folder(settings)
-    url = database_url(settings)
-    if settings.migrate == "check":
-        found, needed = migrate.version(url), migrate.newest()
-        if found not in (None, needed):
-            raise ConfigError(
-                f"the database has schema {found} and {needed} is needed: "
-                "run `syncstore migrate`, or set migrate = auto"
-            )
-    migrate_database(settings)
-
-
-def migrate_database(settings: Settings) -> bool:
-    """Bring the schema up to date; whether there was anything to do.
-
-    Raises ConfigError for a database with tables of ours that were never migrated, which are another server's:
-    the steps pass over tables that exist, and would take those for their own.
-    """
-    _dialect(settings)
-    _make_folder(settings)
-    url = database_url(settings)
-    if migrate.version(url) is None:
-        tables = _tables(url)
-        foreign = sorted(tables & set(schema.metadata.tables))
-        # Alembic's table comes first: with it the others are ours, of a process that is at it or was killed.
-        if foreign and "alembic_version" not in tables:
-            raise ConfigError(
-                f"the database has tables that syncstore did not make ({', '.join(foreign)}): "
-                "give it a database of its own"
-            )
-    return migrate.upgrade(url)
-
-
-def _make_folder(settings: Settings) -> None:
-    """The folder of an SQLite database, which must be one that SQLite can write its journals to."""
-    url = _parsed_url(settings)
-    if url.get_backend_name() == "sqlite" and url.database:
-        folder = Path(url.database).parent
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"sqlalchemy.url: {folder} cannot be made: {error.strerror}") from error
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise ConfigError(f"sqlalchemy.url: no file can be written in {folder}")
-
-
-def _tables(url: str) -> set[str]:
-    try:
-        with create_engine(url, poolclass=NullPool).connect() as connection:
-            return set(inspect(connection).get_table_names())
-    except SQLAlchemyError as error:
-        raise Unavailable("the database cannot be asked for its tables") from error
+    """Set up empty databases; bring older schemas up to date, or refuse them, as `migrate` says."""
+    for family in databases.families(settings):
+        databases.prepare(family, settings)
+    if settings.tokenserver:
+        ensure_node(settings, SystemClock())
 
 
 def open_database(settings: Settings) -> tuple[Database, Statements]:
-    """The connections and statements of the database that the settings name."""
-    dialect = _dialect(settings)
+    """The connections and statements of the storage's database."""
+    dialect = databases.dialect(databases.storage_tables(settings), settings)
     pool = PoolSizes(settings.pool_size, settings.max_overflow, settings.pool_timeout)
     database = Database(database_url(settings), dialect, pool, lock_timeout=settings.lock_timeout)
     return database, Statements(dialect)
 
 
+def open_storage(settings: Settings, database: Database, statements: Statements, clock: Clock) -> SqlStorage:
+    """The storage over its database."""
+    locks = open_locks(settings, database, clock)
+    return SqlStorage(
+        database, statements, locks, clock, quota=settings.quota, batch_lifetime=settings.batch_lifetime
+    )
+
+
+def open_locks(settings: Settings, database: Database, clock: Clock) -> Locks:
+    """The locks on users."""
+    return Locks(SqlLocks(database), clock, settings.lock_timeout)
+
+
 def database_url(settings: Settings) -> str:
-    """`sqlalchemy.url` with its driver, which SQLAlchemy's versions would choose differently. Holds the password."""
-    return _parsed_url(settings).render_as_string(hide_password=False)
+    """`sqlalchemy.url` with its driver. Holds the password."""
+    return databases.with_password(databases.storage_tables(settings).url)
 
 
 def shown_database(settings: Settings) -> str:
     """`sqlalchemy.url` for people: without its password, driver and options."""
-    url = _parsed_url(settings)
-    return url.set(drivername=url.get_backend_name(), query={}).render_as_string(hide_password=True)
-
-
-def _parsed_url(settings: Settings) -> URL:
-    try:
-        url = make_url(settings.sqlalchemy_url)
-    except (ArgumentError, ValueError):  # whose texts may quote a password
-        raise ConfigError("sqlalchemy.url is not a database URL such as sqlite:////var/lib/sync.db") from None
-    backend, _, driver = url.drivername.partition("+")
-    expected = _DRIVERS.get(backend, driver)
-    if driver not in ("", expected):
-        raise ConfigError(f"sqlalchemy.url names the driver {driver}; for {backend} it is {expected}")
-    return url.set(drivername=f"{backend}+{expected}" if expected else backend)
-
-
-def _dialect(settings: Settings) -> Dialect:
-    waits = Waits(settings.lock_timeout, settings.connect_timeout, settings.answer_timeout)
-    return dialect_for(_parsed_url(settings), waits)
+    return databases.storage_tables(settings).shown
 
 
 def open_purge(
@@ -232,7 +205,7 @@ def open_secrets(settings: Settings) -> Secrets:
 
 def secret_path(settings: Settings) -> Path:
     """Where the generated secret is kept: beside an SQLite database, else in `var` beside the ini file."""
-    url = _parsed_url(settings)
+    url = databases.storage_tables(settings).url
     folder = Path(url.database or "").parent if url.get_backend_name() == "sqlite" else settings.here / "var"
     return folder / "secret"
 

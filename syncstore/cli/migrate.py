@@ -19,12 +19,14 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Migrate, and say what was done."""
-    from syncstore.app import migrate_database, shown_database
+    from syncstore import databases
     from syncstore.storage.sql.migrate import newest
 
     path = loading.find(options.config)
     loading.set_up_logging(path)
     settings = loading.load(path)
-    done = migrate_database(settings)
-    print(f"{shown_database(settings)} is {'now' if done else 'already'} at schema {newest()}")
+    for family in databases.families(settings):
+        done = databases.upgrade(family, settings)
+        tables = f" of {family.branch.folder}" if family.branch.folder else ""
+        print(f"{family.shown} is {'now' if done else 'already'} at schema {newest(family.branch)}{tables}")
     return 0

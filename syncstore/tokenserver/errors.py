@@ -203,3 +203,13 @@ class NoPattern(TokenError):
 
     http = 503
     description = "The api_endpoint pattern for 'sync-1.5' is not known"
+
+
+# -- beyond the table
+
+
+class MethodNotAllowed(TokenError):
+    """Another method than the resource has."""
+
+    http = 405
+    description = "Method not allowed"

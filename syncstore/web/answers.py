@@ -32,6 +32,7 @@ _REASONS = {
     415: "415 Unsupported Media Type",
     500: "500 Internal Server Error",
     503: "503 Service Unavailable",
+    504: "504 Gateway Timeout",
 }
 
 JSON = "application/json"

@@ -46,7 +46,13 @@ def test_settings_that_the_pages_name_exist(pages: dict[str, str]) -> None:
 @pytest.fixture(scope="module")
 def routes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, set[str]]]:
     """Every route of the app, asked of Pyramid, with the methods that it says it allows."""
-    app = make_app({}, tmp_path_factory.mktemp("routes"))
+    everything = {
+        "tokenserver.enabled": "true",
+        "tokenserver.events": "true",
+        "tokenserver.events_client_id": "x",
+        "tokenserver.events_issuer": "x",
+    }
+    app = make_app(everything, tmp_path_factory.mktemp("routes"))
     router: Any = app._router
     category = router.registry.introspector.get_category("routes")
     patterns = [one["introspectable"]["pattern"] for one in category]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator
+from typing import Protocol
 
 import msgspec
 
@@ -127,10 +128,17 @@ class Purge:
         return sum(int(items) for _, items, _ in rows)
 
 
+class Passes(Protocol):
+    """A purge, as whoever repeats it sees it."""
+
+    def steps(self) -> Iterator[Purged]:
+        """One pass, a step at a time."""
+
+
 class Sweeper:
     """A thread that purges every `interval` seconds inside the serving process; 0 seconds: none."""
 
-    def __init__(self, purge: Purge, interval: float) -> None:
+    def __init__(self, purge: Passes, interval: float) -> None:
         self._purge = purge
         self._interval = interval
         self._stop = threading.Event()
