@@ -17,6 +17,7 @@ import io
 import socket
 import ssl
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -54,7 +55,8 @@ class AccountServer:
         self._host = parts.hostname
         self._host.encode("idna")  # as the resolver will; UnicodeError is a ValueError
         self._port = parts.port or (443 if parts.scheme == "https" else 80)
-        self._tls = (tls or ssl.create_default_context()) if parts.scheme == "https" else None
+        self._secure = parts.scheme == "https"
+        self._given_tls = tls
         self._clock = clock
         self._ask_again_at = 0.0
 
@@ -68,6 +70,11 @@ class AccountServer:
     def verify(self, token: str) -> Reply:
         """The answer to `POST /v1/verify`, whatever its status. Raises AccountServerAway."""
         return self._ask("POST", "/v1/verify", msgspec.json.encode({"token": token}))
+
+    @cached_property
+    def _tls(self) -> ssl.SSLContext | None:
+        # at the first question: reading the system's authorities takes a tenth of a second
+        return (self._given_tls or ssl.create_default_context()) if self._secure else None
 
     def _ask(self, method: str, path: str, body: bytes | None = None) -> Reply:
         now = self._clock.monotonic()
