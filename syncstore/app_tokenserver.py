@@ -110,11 +110,7 @@ def open_connections(settings: Settings) -> Connections:
         **dialect.engine_options(),
     )
     event.listen(engine, "connect", lambda connection, _record: dialect.prepare(connection))
-
-    def fault(error: Exception) -> str:
-        return dialect.classify(error, None)
-
-    return Connections(engine, fault)
+    return Connections(engine, dialect.classify)
 
 
 def open_users(settings: Settings, connections: Connections, clock: Clock) -> UserStore:

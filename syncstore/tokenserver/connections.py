@@ -12,11 +12,12 @@ and every other request only reads.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple, NoReturn, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from sqlalchemy import Connection, Engine, select
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from syncstore.tokenserver.errors import DatabaseAway, DatabaseTimeout, InternalError
@@ -37,11 +38,11 @@ class Service(NamedTuple):
 class Connections:
     """The database, as seen by one process.
 
-    `engine` gives connections in autocommit mode; `fault` names why the driver raised: "lock timeout",
-    "conflict" or another word.
+    `engine` gives connections in autocommit mode; `fault` names why the driver raised an error on one of its
+    connections: "lock timeout", "conflict" or another word.
     """
 
-    def __init__(self, engine: Engine, fault: Callable[[Exception], str]) -> None:
+    def __init__(self, engine: Engine, fault: Callable[[Exception, Any], str]) -> None:
         self._engine = engine
         self._fault = fault
         # SQLite locks the whole file, and must do so before it reads: a reader cannot become a writer later.
@@ -54,51 +55,65 @@ class Connections:
 
     def read(self, work: Callable[[Connection, Service], T]) -> T:
         """What `work` finds; each of its statements sees the database as it is then."""
-        try:
-            with self._engine.connect() as connection:
-                return work(connection, _service(connection, lock=False))
-        except SQLAlchemyError as error:
-            self._refuse(error)
+        with self._connection() as connection:
+            return work(connection, _service(connection, lock=False))
 
     def write(self, work: Callable[[Connection, Service], T]) -> T:
         """Run `work` in a transaction, alone among all writers; committed at its end, unless it raises."""
         for _ in range(_ATTEMPTS - 1):
             try:
                 return self._write(work)
-            except DBAPIError as error:
-                if self._word(error) != "conflict":
-                    self._refuse(error)
-            except SQLAlchemyError as error:
-                self._refuse(error)
-        try:
-            return self._write(work)
-        except SQLAlchemyError as error:
-            self._refuse(error)
+            except _RolledBack:
+                continue
+        return self._write(work)
 
     def _write(self, work: Callable[[Connection, Service], T]) -> T:
-        with self._engine.connect() as connection:
+        with self._connection() as connection:
             connection.exec_driver_sql(self._begin)
             done = work(connection, _service(connection, lock=True))
             connection.commit()
             return done
 
-    def _word(self, error: DBAPIError) -> str:
-        return self._fault(error.orig) if isinstance(error.orig, Exception) else "outage"
+    @contextmanager
+    def _connection(self) -> Iterator[Connection]:
+        """A connection, and what goes wrong with it in our words."""
+        try:
+            connection = self._engine.connect()
+        except SQLAlchemyError as error:
+            self._refuse(error, None)
+        with connection:
+            try:
+                yield connection
+            except SQLAlchemyError as error:
+                self._refuse(error, connection)
 
-    def _refuse(self, error: SQLAlchemyError) -> NoReturn:
+    def _refuse(self, error: SQLAlchemyError, connection: Connection | None) -> NoReturn:
         if isinstance(error, PoolTimeout):
             raise DatabaseTimeout("all database connections are in use") from error
-        if isinstance(error, DBAPIError):
-            # The driver's own words: what SQLAlchemy adds below are the statement and its parameters.
-            words = str(error.orig).split("\n", 1)[0][:200]
-            if self._word(error) == "lock timeout":
-                raise DatabaseTimeout(f"other writers held the database: {words}") from error
-            raise DatabaseAway(f"the token server's database failed: {words}") from error
-        raise DatabaseAway(f"the token server's database failed: {type(error).__name__}") from error
+        # The driver's own words: what SQLAlchemy adds below are the statement and its parameters.
+        cause = getattr(error, "orig", None)
+        words = str(cause or type(error).__name__).split("\n", 1)[0][:200]
+        fault = self._fault(cause, _driver_connection(connection)) if isinstance(cause, Exception) else ""
+        if fault == "lock timeout":
+            raise DatabaseTimeout(f"other writers held the database: {words}") from error
+        if fault == "conflict":
+            raise _RolledBack(f"the database gave way to another transaction: {words}") from error
+        raise DatabaseAway(f"the token server's database failed: {words}") from error
 
     def close(self) -> None:
         """Close the connections that are not in use."""
         self._engine.dispose()
+
+
+class _RolledBack(DatabaseAway):
+    """The transaction was taken back and may be run again."""
+
+
+def _driver_connection(connection: Connection | None) -> Any:
+    """What the driver gave; None when SQLAlchemy has thrown it away."""
+    if connection is None or connection.invalidated:
+        return None
+    return connection.connection.dbapi_connection
 
 
 def _service(connection: Connection, *, lock: bool) -> Service:
