@@ -11,10 +11,10 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from syncstore.cli import config, loading, migrate, purge, serve, token
+from syncstore.cli import config, loading, migrate, node, purge, serve, token, user
 from syncstore.errors import ConfigError, SyncError
 
-_COMMANDS = (serve, token, migrate, purge, config)
+_COMMANDS = (serve, token, migrate, purge, config, user, node)
 
 
 def parser() -> argparse.ArgumentParser:

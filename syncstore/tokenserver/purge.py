@@ -98,7 +98,8 @@ class RemoteNode:
         connection = kind(parts.hostname or "", parts.port, timeout=self._timeout)
         try:
             connection.request("DELETE", parts.path, headers={"Authorization": header})
-            return connection.getresponse().status
+            with connection.getresponse() as response:
+                return response.status
         finally:
             connection.close()
 
