@@ -22,6 +22,15 @@ from syncstore.testing.servers import (
     ProgramMissing,
 )
 
+# Plain asserts tell what they compared only in modules that pytest rewrites, and it can do so only before their
+# first import: here, as early as there is anything of ours.
+pytest.register_assert_rewrite(
+    *(
+        f"syncstore.testing.{name}"
+        for name in ("api_suite", "client", "lock_conformance", "replay", "replies", "transports")
+    )
+)
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 

@@ -404,7 +404,7 @@ class TestSignatures:
             {"node": ""},
             {"node": None},
             {"expires": 0},
-            {"expires": time.time() - 1},
+            {"expires": 1_600_000_000.5},
             {"expires": -1e308},
             {"expires": 1e308},
             {"expires": float("nan")},

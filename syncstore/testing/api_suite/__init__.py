@@ -11,14 +11,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
-import pytest
-
 _MODULES = sorted(module.name for module in pkgutil.iter_modules(__path__, f"{__name__}."))
-
-# plain asserts tell what they compared only when pytest rewrites the modules they stand in
-pytest.register_assert_rewrite(
-    *_MODULES, "syncstore.testing.client", "syncstore.testing.replies", "syncstore.testing.transports"
-)
 
 
 def test_classes() -> dict[str, type]:
