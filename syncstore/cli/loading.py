@@ -11,7 +11,7 @@ import warnings
 from pathlib import Path
 
 from syncstore.errors import ConfigError
-from syncstore.settings import Settings, read_settings
+from syncstore.settings import Address, Settings, parse_address, read_settings
 
 # A checkout has both, and `make serve` there takes the first one; elsewhere there is one, or --config.
 DEFAULT_FILES = ("development.ini", "production.ini")
@@ -101,7 +101,7 @@ def set_up_logging(path: Path | None) -> None:
         logging.getLogger("syncstore").setLevel(logging.INFO)
 
 
-def server_section(path: Path | None) -> str:
+def _server_section(path: Path | None) -> str:
     """What the ini file's own [server:main] listens on, for pserve; empty without one."""
     if path is None:
         return ""
@@ -111,3 +111,12 @@ def server_section(path: Path | None) -> str:
     except configparser.Error as error:
         raise ConfigError(f"{path}: {_what_is_wrong(error)}") from error
     return ini.get("server:main", "listen", fallback="")
+
+
+def served_at(path: Path | None, bind: Address) -> str:
+    """The address that the ini file's own [server:main] listens on, for pserve, else that of `syncstore serve`."""
+    words = _server_section(path).split()
+    try:
+        return (parse_address(words[0]) if words else bind).url
+    except ValueError:
+        return bind.url

@@ -6,7 +6,6 @@ import argparse
 import secrets
 import shlex
 import time
-from pathlib import Path
 from typing import Any
 
 from syncstore.auth.hawk import sign
@@ -14,7 +13,6 @@ from syncstore.auth.tokens import derive_key, make_token
 from syncstore.cli import loading
 from syncstore.cli.arguments import whole
 from syncstore.errors import ConfigError
-from syncstore.settings import Address, parse_address
 
 
 def add(commands: Any) -> None:
@@ -45,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
 
     path = loading.find(options.config)
     settings = loading.load(path)
-    node = (options.url or settings.public_url or _served_at(path, settings.bind)).rstrip("/")
+    node = (options.url or settings.public_url or loading.served_at(path, settings.bind)).rstrip("/")
     url = f"{node}/1.5/{options.uid}/info/collections"
     known = open_secrets(settings).for_node(node)
     if not known:
@@ -66,12 +64,3 @@ def run(options: argparse.Namespace) -> int:
     print(f"key: {key}")
     print(f"curl -i -H {shlex.quote(f'Authorization: {header}')} {shlex.quote(url)}")
     return 0
-
-
-def _served_at(path: Path | None, bind: Address) -> str:
-    """The address that the ini file's own [server:main] listens on, for pserve, else that of `syncstore serve`."""
-    words = loading.server_section(path).split()
-    try:
-        return (parse_address(words[0]) if words else bind).url
-    except ValueError:
-        return bind.url

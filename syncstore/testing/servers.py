@@ -1,4 +1,4 @@
-"""The real servers that tests run against, each with a port and data of its own: memcached and databases.
+"""The real servers that tests run against, each with a port and data of its own: memcached, databases, a proxy.
 
 Nothing here needs a database driver until `create_database` is called. What was committed survives the end
 of the server but not of the machine: each commit is handed to the kernel, and nobody waits for a disk.
@@ -31,6 +31,7 @@ __all__ = [
     "DatabaseServer",
     "MariaDBServer",
     "MemcachedServer",
+    "NginxServer",
     "PostgresServer",
     "ProgramMissing",
     "StartFailed",
@@ -80,6 +81,36 @@ class MemcachedServer(ChildProcess):
         with self.connect(timeout=1) as connection:
             connection.sendall(b"version\r\n")
             return connection.recv(64).startswith(b"VERSION")
+
+
+_NGINX = """daemon off;
+master_process off;
+error_log stderr warn;
+pid nginx.pid;
+events {{ worker_connections 64; }}
+http {{
+access_log off;
+client_body_temp_path body;
+proxy_temp_path proxy;
+fastcgi_temp_path fastcgi;
+uwsgi_temp_path uwsgi;
+scgi_temp_path scgi;
+{servers}
+}}
+"""
+
+
+class NginxServer(ChildProcess):
+    """An nginx of one process. `servers` are the blocks inside its `http`, one of which listens on `port`.
+
+    All its files are in its own directory, and relative names in `servers` start from there.
+    """
+
+    def __init__(self, servers: str, port: int, *, deadline: float = 30.0) -> None:
+        program = find_program("nginx", package="nginx-light")
+        super().__init__("nginx", [program], port, deadline=deadline)
+        (self.directory / "nginx.conf").write_text(_NGINX.format(servers=servers), encoding="utf-8")
+        self.command = [program, "-p", f"{self.directory}/", "-c", "nginx.conf", "-e", "stderr"]
 
 
 class DatabaseServer(ChildProcess, ABC):
