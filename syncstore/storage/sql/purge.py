@@ -1,8 +1,8 @@
 """Deleting what has expired: items, batches and their staged items, in bounded steps.
 
-Items of a user go under the user's lock, since the counts and sizes of their collections change with them; no
-time changes, because clients have known all along that the items would go. A step looks at a bounded number
-of users or rows, so that the purge never holds anything for long.
+All goes under the user's lock: with items the counts and sizes of their collections change, and a batch may be
+in the hands of a commit. No time changes, because clients have known all along that the items would go. A step
+looks at a bounded number of users or rows, so that the purge never holds anything for long.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 import msgspec
@@ -63,21 +64,32 @@ class Purge:
         yield from self._batches()
         yield from self._items()
 
-    # -- batches: nobody's totals depend on them, and nobody can use one so old, so no lock; the batch last, or
-    # staged items would be left behind for ever by a purge that dies in between
+    # -- batches: under the user's lock, too, or one that ends just now would lose its items to the purge while a
+    # commit, perhaps by a clock that is behind ours, still finds it open
 
     def _batches(self) -> Iterator[Purged]:
-        statements = self._statements
         oldest = self._clock.now_ms() - self._batch_lifetime_ms - self._grace_ms
+        left: set[tuple[int, int]] = set()
         while True:
-            rows = self._database.query(statements.old_batches, {"oldest": oldest, "limit": self._step})
-            for userid, batch in rows:
-                values = {"uid": userid, "batch": batch}
-                self._database.execute(statements.delete_staged, values)
-                self._database.execute(statements.close_batch, values)
-            yield Purged(batches=len(rows))
-            if len(rows) < self._step:
+            limit = self._step + len(left)
+            rows = self._database.query(self._statements.old_batches, {"oldest": oldest, "limit": limit})
+            found = {(int(userid), int(batch)) for userid, batch in rows} - left
+            busy = {(uid, batch) for uid, batch in found if not self._delete_batch(uid, batch)}
+            left |= busy
+            yield Purged(batches=len(found) - len(busy), skipped=len(busy))
+            if len(rows) < limit:
                 return
+
+    def _delete_batch(self, uid: int, batch: int) -> bool:
+        """Delete a batch with its items; False when its user is at work, and the next pass comes by again."""
+        statements, values = self._statements, {"uid": uid, "batch": batch}
+        try:
+            with self._locked(uid) as at:
+                at.finish([statements.delete_staged.write(values), statements.close_batch.write(values)])
+        except SyncError as error:
+            log.info("a batch of user %d is purged later: %s", uid, error)
+            return False
+        return True
 
     # -- items, user by user
 
@@ -101,12 +113,18 @@ class Purge:
             after = int(users[-1][0])
 
     def _user(self, uid: int, latest: int) -> int:
+        with self._locked(uid) as at:
+            return self._delete_expired(at, uid, latest)
+
+    @contextmanager
+    def _locked(self, uid: int) -> Iterator[Transaction]:
+        """The transaction that holds the user's row; rolled back when the block fails."""
         with self._locks.write(uid, WHOLE_STORAGE, _PATIENCE_SECONDS) as handle:
             grant = handle.grant
             lent = grant.transaction if isinstance(grant, SqlGrant) else None
             at = lent if isinstance(lent, Transaction) else self._lock_user(uid)
             try:
-                return self._delete_expired(at, uid, latest)
+                yield at
             except BaseException:
                 at.rollback()
                 raise

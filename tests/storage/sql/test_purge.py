@@ -168,29 +168,65 @@ def test_a_batch_is_kept_for_the_grace_period(store: SqlStore, clock: SteppableC
     assert run(store.purge(grace=60)).batches == 1
 
 
-def test_a_purge_that_dies_half_way_through_a_batch_is_finished_by_the_next(
+class PurgingClock(SteppableClock):
+    """A clock that lets somebody else's purge run at the moment when a commit asks for its time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.purge: Callable[[], object] | None = None
+
+    def now(self) -> int:
+        purge, self.purge = self.purge, None
+        if purge is not None:
+            purge()
+        return super().now()
+
+
+def test_the_purge_takes_nothing_from_a_commit_that_is_under_way(
+    open_store: Callable[..., SqlStore], migrated_url: str
+) -> None:
+    clock, ahead = PurgingClock(), SteppableClock()
+    ahead.step(BATCH_LIFETIME + 1)  # another machine's clock, for which the batch is over
+    store, elsewhere = open_store(migrated_url, clock=clock), open_store(migrated_url, clock=ahead)
+    batch = open_batch(store, 34, Change("a", "1"), Change("b", "2"))
+    purged: list[Purged] = []
+    with store.storage.lock_for_write(34, "col", create=True) as work:
+        clock.purge = lambda: purged.append(run(elsewhere.purge()))
+        work.commit_batch(batch, [])
+    assert [(step.batches, step.skipped) for step in purged] == [(0, 1)]
+    assert store.storage.collection_counts(34).collections == {"col": 2}
+
+
+def test_a_purge_that_dies_in_a_batch_leaves_it_whole_to_the_next(
     store: SqlStore, clock: SteppableClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     open_batch(store, 33, Change("a", "1"))
     clock.step(BATCH_LIFETIME + 1)
-    calls = 0
-    execute = store.database.execute
 
-    def dies_at_the_second(*arguments: object) -> int:
-        nonlocal calls
-        calls += 1
-        if calls == 2:
-            raise Unavailable("the database went away")
-        ask: Callable[..., int] = execute
-        return ask(*arguments)
+    def dies(*_arguments: object) -> None:
+        raise Unavailable("the database went away")
 
     with monkeypatch.context() as patch:
-        patch.setattr(store.database, "execute", dies_at_the_second)
-        with pytest.raises(Unavailable):
-            run(store.purge())
-    run(store.purge())
-    assert rows(store, batch_uploads, 33) == 0
-    assert rows(store, batch_upload_items, 33) == 0
+        patch.setattr(store.database.dialect, "finish", dies)
+        purged = run(store.purge())
+    assert (purged.batches, purged.skipped) == (0, 1)
+    assert rows(store, batch_uploads, 33) == rows(store, batch_upload_items, 33) == 1
+    assert run(store.purge()).batches == 1
+    assert rows(store, batch_uploads, 33) == rows(store, batch_upload_items, 33) == 0
+
+
+def test_busy_users_do_not_keep_the_purge_from_the_batches_of_others(
+    open_store: Callable[..., SqlStore], migrated_url: str, clock: SteppableClock
+) -> None:
+    store, elsewhere = open_store(migrated_url), open_store(migrated_url)
+    for uid in (35, 36, 37):
+        open_batch(store, uid, Change("a", "1"))
+    clock.step(BATCH_LIFETIME + 1)
+    one_writer_at_all = store.database.dialect.name == "sqlite"
+    with store.storage.lock_for_write(35, "col"):
+        purged = run(elsewhere.purge(step=1))
+    assert (purged.batches, purged.skipped) == ((0, 3) if one_writer_at_all else (2, 1))
+    assert run(elsewhere.purge(step=1)).batches == 3 - purged.batches
 
 
 def test_the_sweeper_purges_again_and_again_until_it_is_stopped(
