@@ -62,6 +62,14 @@ def _text(value: str) -> str:
     return value.strip()
 
 
+def _header_line(value: str) -> str:
+    """Text that an HTTP header can carry; servers drop any other, or the whole answer with it."""
+    text = value.strip()
+    if not (text.isascii() and text.isprintable()):
+        raise ValueError("must be one line of printable ASCII")
+    return text
+
+
 def _words(value: str) -> tuple[str, ...]:
     return tuple(value.split())
 
@@ -283,7 +291,7 @@ class Settings:
         "Whether a Hawk payload hash, where a client sends one, must match the body.",
     )
     token_cache_size: int = setting(
-        "auth.token_cache_size", _number(1, 10_000_000), 20_000, "Verified tokens that a process remembers."
+        "auth.token_cache_size", _number(2, 10_000_000), 20_000, "Verified tokens that a process remembers."
     )
 
     # -- the token server
@@ -395,7 +403,7 @@ class Settings:
     )
     batch_enabled: bool = setting("batch.enabled", _flag, True, "Whether clients may upload in batches.")
     batch_lifetime: int = setting(
-        "batch.lifetime", _number(1), 7200, "Seconds after which an open batch is forgotten."
+        "batch.lifetime", _number(1, 10**9), 7200, "Seconds after which an open batch is forgotten."
     )
 
     # -- locks and faults
@@ -438,7 +446,7 @@ class Settings:
         "cors.max_age", _number(1), 1_728_000, "Seconds for which a browser may keep a CORS preflight."
     )
     alert: str = setting(
-        "alert", _text, "", "Text of X-Weave-Alert, shown to users by their clients; empty for none."
+        "alert", _header_line, "", "Text of X-Weave-Alert, shown to users by their clients; empty for none."
     )
     block_old_ios: bool = setting(
         "block_old_ios",
@@ -459,7 +467,7 @@ class Settings:
     )
     purge_grace: int = setting(
         "purge.grace",
-        _number(0),
+        _number(0, 10**9),
         86400,
         "Seconds for which an expired item or batch is kept before it is purged.",
     )
@@ -506,6 +514,11 @@ class Settings:
             )
         if self.tokenserver and not self.fxa_email_domain:
             raise ConfigError("tokenserver.fxa_email_domain must not be empty")
+        if self.lock_timeout > self.answer_timeout:
+            raise ConfigError(
+                f"lock.timeout ({self.lock_timeout:g}) must not be greater than database.answer_timeout "
+                f"({self.answer_timeout:g}), or writers who wait for each other would pass for an outage"
+            )
         self.limits.check()
 
     @property
@@ -547,7 +560,7 @@ def read_settings(ini: Mapping[str, str], environment: Mapping[str, str], here: 
         try:
             values[one.name] = one.metadata["parse"](text)
         except ValueError as error:
-            shown = "" if one.metadata["secret"] else f" = {text.strip()[:80]}"
+            shown = "" if one.metadata["secret"] else f" = {' '.join(text.split())[:80]}"
             raise ConfigError(f"{key}{shown}: {error}") from error
     return Settings(**values)
 

@@ -119,6 +119,11 @@ WRONG = [
     ("limits.collections", '{"tabs": {"max_post_records": 1}}', "some of max_record_payload_bytes"),
     ("limits.collections", '{"tabs": {"max_post_bytes": 0}}', "above 0"),
     ("limits.collections", '{"tabs": {"max_post_bytes": true}}', "above 0"),
+    ("auth.token_cache_size", "1", "a whole number from 2"),
+    ("alert", "We move.\nPlease wait.", "one line of printable ASCII"),
+    ("alert", "We move\u2026", "one line of printable ASCII"),
+    ("purge.grace", str(2**53), "a whole number from 0 to"),
+    ("batch.lifetime", str(2**53), "a whole number from 1 to"),
 ]
 
 
@@ -257,6 +262,10 @@ REFUSED_TOGETHER: list[tuple[dict[str, str], str]] = [
     ({"limits.max_total_records": "99"}, "less than those of a POST"),
     ({"limits.max_total_bytes": "2621439"}, "less than those of a POST"),
     ({"limits.collections": '{"tabs": {"max_post_bytes": 3000000}}'}, "limits.collections: tabs"),
+    (
+        {"lock.timeout": "10.5", "database.answer_timeout": "10"},
+        "lock.timeout (10.5) must not be greater than database.answer_timeout (10)",
+    ),
 ]
 
 
