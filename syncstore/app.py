@@ -76,7 +76,8 @@ def build(settings: Settings, clock: Clock) -> Service:
     errors = ErrorAnswers(
         retry_after_conflict=settings.retry_after_conflict, retry_after_outage=settings.retry_after_outage
     )
-    add_routes(config, _views(settings, storage, token_server), authenticator, errors, clock)
+    views = _views(settings, storage, token_server)
+    add_routes(config, views, authenticator, errors, clock, largest_body=settings.limits.largest_body)
     if token_server is not None:
         add_token_routes(config, token_server.tokens, token_server.events)
     return Service(

@@ -28,6 +28,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         override = self.collections.get(collection)
         return self if override is None else msgspec.structs.replace(self, **override)
 
+    @property
+    def largest_body(self) -> int:
+        """The most bytes that a body of any collection may have."""
+        return max([self.max_request_bytes, *(self.of(name).max_request_bytes for name in self.collections)])
+
     def check(self) -> None:
         """Raise ConfigError when limits contradict each other: a client could not follow them all."""
         self._check("limits")

@@ -42,7 +42,8 @@ def read_item(request: StorageRequest, limits: Limits) -> Change:
     element = _decode(raw)
     change = _patiently(element, with_id=request.item)
     if isinstance(change, str):
-        raise InvalidRequest(f"{request.collection}/{request.item[:64]}: {change}", CODE_INVALID_BSO)
+        # quoted: the name of an unknown field is the client's, and could end the line of the log
+        raise InvalidRequest(f"{request.collection}/{request.item[:64]}: {change!r}", CODE_INVALID_BSO)
     if change.payload is not None and payload_size(change.payload) > limits.max_record_payload_bytes:
         raise InvalidRequest(f"{request.collection}/{request.item[:64]}: payload too large", CODE_INVALID_BSO)
     if is_known_bad(request.collection, change.payload):

@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from syncstore.auth.authenticator import Authenticator
+from syncstore.auth.reasons import Reason
 from syncstore.bso import is_collection, is_id
 from syncstore.clock import Clock
-from syncstore.errors import NotFound, RolledBack, SyncError
+from syncstore.errors import NotFound, RolledBack, SyncError, Unauthorized
 from syncstore.web.answers import Answer, json_zero
 from syncstore.web.errors import ErrorAnswers
-from syncstore.web.requests import StorageRequest
+from syncstore.web.requests import NOBODY, StorageRequest
 
 View = Callable[[StorageRequest], Answer]
 
@@ -25,7 +26,10 @@ _ATTEMPTS = 3
 
 
 class Endpoint:
-    """The views of one resource by method, as one Pyramid view. `tolerate_expired` accepts expired tokens."""
+    """The views of one resource by method, as one Pyramid view.
+
+    `largest_body` is in bytes; `tolerate_expired` accepts expired tokens.
+    """
 
     def __init__(
         self,
@@ -34,6 +38,7 @@ class Endpoint:
         errors: ErrorAnswers,
         clock: Clock,
         *,
+        largest_body: int,
         tolerate_expired: bool = False,
     ) -> None:
         self._views = dict(views)
@@ -43,6 +48,7 @@ class Endpoint:
         self._authenticator = authenticator
         self._errors = errors
         self._clock = clock
+        self._largest_body = largest_body
         self._tolerate_expired = tolerate_expired
 
     def __call__(self, _context: Any, request: Any) -> Answer:
@@ -54,10 +60,8 @@ class Endpoint:
         return self._answer(view, environ, request.matchdict).stamp(self._clock.now())
 
     def _answer(self, view: View, environ: dict[str, Any], match: Mapping[str, str]) -> Answer:
+        asked = StorageRequest(environ, int(match["uid"]), match.get("collection", ""), match.get("item", ""))
         try:
-            asked = StorageRequest(
-                environ, int(match["uid"]), match.get("collection", ""), match.get("item", "")
-            )
             _check_syntax(match, environ["PATH_INFO"])
             asked.identity = self._authenticator.authenticate(
                 environ, asked.uid, tolerate_expired=self._tolerate_expired
@@ -65,6 +69,8 @@ class Endpoint:
             asked.read_preconditions()
             return _attempt(view, asked)
         except SyncError as error:
+            if _may_send(asked, error):
+                asked.discard_body(self._largest_body)
             return self._errors.answer(error, environ["REQUEST_METHOD"], environ["PATH_INFO"])
 
 
@@ -75,6 +81,16 @@ def _check_syntax(match: Mapping[str, str], path: str) -> None:
     collection, item = match.get("collection"), match.get("item")
     if (collection is not None and not is_collection(collection)) or (item is not None and not is_id(item)):
         raise NotFound(path)
+
+
+def _may_send(asked: StorageRequest, error: SyncError) -> bool:
+    """Whether the body of a refused request is worth reading: its sender has, or had, a token of ours.
+
+    A stranger is not waited for: each thread that reads a slow body is one that serves nobody else.
+    """
+    return asked.identity is not NOBODY or (
+        isinstance(error, Unauthorized) and error.reason == Reason.TOKEN_EXPIRED
+    )
 
 
 def _attempt(view: View, asked: StorageRequest) -> Answer:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from syncstore.auth.authenticator import Identity
 from syncstore.clock import parse_ticks
-from syncstore.errors import InvalidRequest, NotModified, PreconditionFailed, TooLarge
+from syncstore.errors import InvalidRequest, NotModified, PreconditionFailed, SyncError, TooLarge
 
-_NO_IDENTITY = Identity(0, None, None, None, None)
+NOBODY = Identity(0, None, None, None, None)
 
 
 class StorageRequest:
@@ -30,7 +31,7 @@ class StorageRequest:
         self.uid = uid
         self.collection = collection
         self.item = item
-        self.identity = _NO_IDENTITY
+        self.identity = NOBODY
         self.modified_since: int | None = None
         self.unmodified_since: int | None = None
         self._body: bytes | None = None
@@ -82,6 +83,16 @@ class StorageRequest:
             if self.identity.hash:
                 self.identity.verify_payload(self.media_type, self._body)
         return self._body
+
+    def discard_body(self, limit: int) -> None:
+        """Take the rest of a request that was refused off the connection, if its body is within the limit.
+
+        Most servers close a connection with an unread body. A proxy that is still sending then sees a reset,
+        and tells the client 502 in place of our answer.
+        """
+        if self._body is None and self.has_length:
+            with suppress(SyncError):
+                self._body = self._read(limit)
 
     def _read(self, limit: int) -> bytes:
         text = self.environ.get("CONTENT_LENGTH")

@@ -39,14 +39,27 @@ class Views(NamedTuple):
 
 
 def add_routes(
-    config: Configurator, views: Views, authenticator: Authenticator, errors: ErrorAnswers, clock: Clock
+    config: Configurator,
+    views: Views,
+    authenticator: Authenticator,
+    errors: ErrorAnswers,
+    clock: Clock,
+    *,
+    largest_body: int,
 ) -> None:
-    """Register every route with its views."""
+    """Register every route with its views. `largest_body` is in bytes, over all collections."""
 
     def storage(
         name: str, pattern: str, methods: Mapping[str, View], *, tolerate_expired: bool = False
     ) -> None:
-        endpoint = Endpoint(methods, authenticator, errors, clock, tolerate_expired=tolerate_expired)
+        endpoint = Endpoint(
+            methods,
+            authenticator,
+            errors,
+            clock,
+            largest_body=largest_body,
+            tolerate_expired=tolerate_expired,
+        )
         config.add_route(name, pattern)
         config.add_view(endpoint, route_name=name)
 
