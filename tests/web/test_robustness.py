@@ -513,6 +513,7 @@ class TestBodies:
     @given(body=objects)
     @example('{"sortindex": 1e999}')
     @example('{"ttl": ' + "1" + "0" * 400 + "}")
+    @example(r'{"a field\n401 GET /1.5/7: a line of its own in the log": 1}')
     def test_any_object_for_an_item(self, target: Target, body: str) -> None:
         path = f"/1.5/{UID}/storage/col/a".encode()
 
