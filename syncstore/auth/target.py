@@ -22,7 +22,7 @@ _URL_SAFE = "/~!$&'()*+,;=:@[]\\|"
 
 _must_quote = re.compile(r"[^A-Za-z0-9_.\-~!$&'()*+,;=:@/]").search
 _is_unusual = re.compile(r"[^A-Za-z0-9_.\-~]").search
-_is_unsendable = re.compile(r"[\x00-\x20\x7f?#]").search
+_is_unsendable = re.compile(r"[\x00-\x20\x7f?#]|%[0-9A-Fa-f]{2}").search
 _item = re.compile(r"(.*?/1\.5/[0-9]+/storage/[^/]+/)(.+)", re.DOTALL).fullmatch
 
 

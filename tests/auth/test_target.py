@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from webob import Request
 
@@ -25,6 +25,8 @@ IDS = {
     "!~*'()": ("!~*'()", "!~*'()", "%21~%2A%27%28%29", "!~*'()", "!~*'()"),
     "a:b@c,d;e&f$g": ("a:b@c,d;e&f$g", *["a%3Ab%40c%2Cd%3Be%26f%24g"] * 2, *["a:b@c,d;e&f$g"] * 2),
     'a b"<>^`': (*["a%20b%22%3C%3E%5E%60"] * 4, None),
+    "50%": ("50%25", "50%25", "50%25", "50%25", "50%"),
+    "50%41": ("50%2541", "50%2541", "50%2541", "50%2541", None),  # as it is it would be the target of 50A
     "50%?#": ("50%25%3F%23", "50%25%3F%23", "50%25%3F%23", "50%25%3F%23", None),
     "a\\b": ("a%5Cb", "a%5Cb", "a%5Cb", "a\\b", "a\\b"),
     "caf\xc3\xa9": ("caf%C3%A9", "caf%C3%A9", "caf%C3%A9", "caf%C3%A9", "caf\xc3\xa9"),
@@ -131,11 +133,10 @@ def test_what_cannot_stand_on_a_request_line_is_never_signed(control: str) -> No
 
 
 @given(item=st.text(st.characters(max_codepoint=255), min_size=1, max_size=30))
+@example("a%41")
 def test_every_guess_is_of_the_same_path(item: str) -> None:
     targets = all_targets(environ(COLLECTION + item))
 
     assert len(targets) == len(set(targets)) <= 5
     for target in targets:
-        # a form that leaves a percent sign as it is decodes to itself only where no escape follows it
-        if "%" not in item:
-            assert unquote_to_bytes(target.encode("latin-1")) == (COLLECTION + item).encode("latin-1")
+        assert unquote_to_bytes(target.encode("latin-1")) == (COLLECTION + item).encode("latin-1")
