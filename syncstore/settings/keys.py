@@ -1,0 +1,404 @@
+"""Every key with its type, default and meaning. The table in docs/settings.md comes out of this page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from syncstore.errors import ConfigError
+from syncstore.limits import Limits
+from syncstore.settings import values
+
+
+def setting(
+    key: str, parse: Callable[[str], Any], default: Any, doc: str, *, secret: bool = False, shown: str = ""
+) -> Any:
+    """One key of the schema. `shown` replaces the default in the documentation where it needs words."""
+    return field(
+        default_factory=lambda: default,  # a factory, since some defaults are mappings
+        metadata={
+            "key": key,
+            "default": default,
+            "parse": parse,
+            "doc": doc,
+            "secret": secret,
+            "shown": shown,
+        },
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All settings, parsed. `here` is the folder that relative defaults start from."""
+
+    here: Path = field(default=Path(), metadata={})
+
+    # -- the database
+    sqlalchemy_url: str = setting(
+        "sqlalchemy.url",
+        values.text,
+        "",
+        shown="`sqlite:///<here>/var/sync.db`",
+        secret=True,
+        doc="The database: sqlite, mysql, mariadb or postgresql, as SQLAlchemy writes URLs.",
+    )
+    pool_size: int = setting(
+        "sqlalchemy.pool_size", values.number(1, 1000), 8, "Database connections that a process keeps open."
+    )
+    max_overflow: int = setting(
+        "sqlalchemy.max_overflow",
+        values.number(0, 1000),
+        16,
+        "Further connections that it may open under load.",
+    )
+    pool_timeout: float = setting(
+        "sqlalchemy.pool_timeout",
+        values.seconds(0, 60),
+        5.0,
+        "Seconds that a request waits for a free connection before it answers 503.",
+    )
+    connect_timeout: float = setting(
+        "database.connect_timeout",
+        values.seconds(1, 60),
+        5.0,
+        "Seconds to wait for a new database connection.",
+    )
+    answer_timeout: float = setting(
+        "database.answer_timeout",
+        values.seconds(1, 600),
+        30.0,
+        "Seconds to wait for the answer to one statement before the connection is given up.",
+    )
+    migrate: str = setting(
+        "migrate",
+        values.one_of("auto", "check"),
+        "check",
+        "What to do at start with a database of an older schema: `auto` brings it up to date, `check` will not start. "
+        "A database without tables is set up by either.",
+    )
+
+    # -- who asks
+    public_url: str = setting(
+        "public_url",
+        values.public_url,
+        "",
+        shown="from the request",
+        doc="The address that clients use, scheme://host[:port][/prefix]; also this node's name in tokens.",
+    )
+    trusted_proxies: tuple[str, ...] = setting(
+        "trusted_proxies",
+        values.networks,
+        (),
+        "Addresses or networks of proxies whose X-Forwarded-Proto and X-Forwarded-Host are believed.",
+    )
+    secrets: tuple[str, ...] = setting(
+        "auth.secrets",
+        values.words,
+        (),
+        shown="generated once, kept beside the database",
+        secret=True,
+        doc="The secrets that sign tokens, separated by spaces, newest last: all verify, the last one signs.",
+    )
+    master_secrets: tuple[str, ...] = setting(
+        "auth.master_secrets",
+        values.words,
+        (),
+        secret=True,
+        doc="Master secrets from which each node's secret is derived, newest last. Instead of `auth.secrets`.",
+    )
+    node_secrets: str = setting(
+        "auth.node_secrets",
+        values.text,
+        "",
+        "A file with one line per node, `node,time:secret[,time:secret...]`. Instead of `auth.secrets`.",
+    )
+    nodes: tuple[str, ...] = setting(
+        "auth.nodes", values.words, (), "Node names accepted in tokens beside `public_url`."
+    )
+    check_node: bool = setting(
+        "auth.check_node",
+        values.flag,
+        True,
+        "Whether a token for another node is refused with 401, as it must be after a move.",
+    )
+    expired_token_window: int = setting(
+        "auth.expired_token_window",
+        values.number(0),
+        7200,
+        "Seconds for which info/collections still accepts a token that has expired.",
+    )
+    verify_payload_hash: bool = setting(
+        "auth.verify_payload_hash",
+        values.flag,
+        False,
+        "Whether a Hawk payload hash, where a client sends one, must match the body.",
+    )
+    token_cache_size: int = setting(
+        "auth.token_cache_size",
+        values.number(2, 10_000_000),
+        20_000,
+        "Verified tokens that a process remembers.",
+    )
+
+    # -- the token server
+    tokenserver: bool = setting(
+        "tokenserver.enabled",
+        values.flag,
+        False,
+        "Whether the token server runs in this process: clients are pointed at it, and it at the storage.",
+    )
+    tokenserver_url: str = setting(
+        "tokenserver.sqlalchemy.url",
+        values.text,
+        "",
+        shown="that of `sqlalchemy.url`",
+        secret=True,
+        doc="The token server's database, where it is another one than the storage's.",
+    )
+    allow_new_users: bool = setting(
+        "tokenserver.allow_new_users",
+        values.flag,
+        True,
+        "Whether any account may become a user; if not, only those of `syncstore user allow`.",
+    )
+    token_duration: int = setting(
+        "tokenserver.token_duration",
+        values.number(1, 31_536_000),
+        3600,
+        "Seconds for which a token is valid.",
+    )
+    fxa_oauth_server_url: str = setting(
+        "tokenserver.fxa_oauth_server_url",
+        values.server_url,
+        "https://oauth.accounts.firefox.com",
+        "The account server that proves who somebody is.",
+    )
+    fxa_email_domain: str = setting(
+        "tokenserver.fxa_email_domain",
+        values.text,
+        "api.accounts.firefox.com",
+        "The domain behind the account's id in the table of users.",
+    )
+    fxa_issuer: str = setting(
+        "tokenserver.fxa_issuer",
+        values.text,
+        "",
+        "The issuer that account tokens must name; empty for any that the keys have signed.",
+    )
+    fxa_jwks: str = setting(
+        "tokenserver.fxa_jwks",
+        values.text,
+        "",
+        "The account server's public keys, as a JSON Web Key set or the path of a file with one; "
+        "empty to fetch them from the account server.",
+    )
+    fxa_timeout: float = setting(
+        "tokenserver.fxa_timeout", values.seconds(0.1, 60), 10.0, "Seconds to wait for the account server."
+    )
+    metrics_secret: str = setting(
+        "tokenserver.metrics_secret",
+        values.text,
+        "",
+        shown="derived from the signing secret",
+        secret=True,
+        doc="The secret that turns account ids into the pseudonyms of logs and tokens.",
+    )
+    node_capacity: int = setting(
+        "tokenserver.node_capacity",
+        values.number(1, 2**31 - 1),
+        100_000,
+        "Users that this server takes, where `syncstore node` was never used.",
+    )
+    account_events: bool = setting(
+        "tokenserver.events",
+        values.flag,
+        False,
+        "Whether the account server may report deleted accounts and changed passwords at /1.0/webhooks/fxa/events.",
+    )
+    events_client_id: str = setting(
+        "tokenserver.events_client_id", values.text, "", "The audience that its reports must name."
+    )
+    events_issuer: str = setting(
+        "tokenserver.events_issuer", values.text, "", "The issuer that its reports must name."
+    )
+
+    # -- limits
+    max_request_bytes: int = setting(
+        "limits.max_request_bytes", values.number(1), 2_625_536, "Bytes of a request's body."
+    )
+    max_record_payload_bytes: int = setting(
+        "limits.max_record_payload_bytes", values.number(1), 2_621_440, "Bytes of one item's payload."
+    )
+    max_post_records: int = setting(
+        "limits.max_post_records", values.number(1, 1000), 100, "Items in one POST."
+    )
+    max_post_bytes: int = setting(
+        "limits.max_post_bytes", values.number(1), 2_621_440, "Bytes of payload in one POST."
+    )
+    max_total_records: int = setting(
+        "limits.max_total_records", values.number(1), 10_000, "Items in one batch."
+    )
+    max_total_bytes: int = setting(
+        "limits.max_total_bytes", values.number(1), 262_144_000, "Bytes of payload in one batch."
+    )
+    limits_of_collections: Mapping[str, Mapping[str, int]] = setting(
+        "limits.collections",
+        values.overrides,
+        MappingProxyType({}),
+        'Other limits for single collections, as JSON: `{"name": {"max_record_payload_bytes": 1000000}}`.',
+    )
+    quota: int | None = setting(
+        "quota.bytes",
+        values.optional_bytes,
+        None,
+        "Bytes of payload that a user may store; `off` for no quota.",
+        shown="`off`",
+    )
+    batch_enabled: bool = setting(
+        "batch.enabled", values.flag, True, "Whether clients may upload in batches."
+    )
+    batch_lifetime: int = setting(
+        "batch.lifetime", values.number(1, 10**9), 7200, "Seconds after which an open batch is forgotten."
+    )
+
+    # -- locks and faults
+    lock_backend: str = setting(
+        "lock.backend",
+        values.one_of("sql"),
+        "sql",
+        "Where locks live. `sql`: in the transaction that writes.",
+    )
+    lock_timeout: float = setting(
+        "lock.timeout",
+        values.seconds(0, 60),
+        5.0,
+        "Seconds that a writer waits for another one before it answers 503; 0 does not wait.",
+    )
+    retry_after_conflict: int = setting(
+        "retry_after.conflict",
+        values.number(1, 86400),
+        10,
+        "Seconds of Retry-After when another writer was at work.",
+    )
+    retry_after_outage: int = setting(
+        "retry_after.outage",
+        values.number(1, 86400),
+        60,
+        "Seconds of Retry-After when the database does not answer.",
+    )
+    backoff: int = setting(
+        "backoff.seconds",
+        values.number(0, 86400),
+        0,
+        "When above 0, X-Weave-Backoff asks clients to come back later than this.",
+    )
+    backoff_probability: float = setting(
+        "backoff.probability",
+        values.share,
+        1.0,
+        "The share of answers that carry X-Weave-Backoff, from 0 to 1.",
+    )
+
+    # -- what else the web answers
+    cors_max_age: int = setting(
+        "cors.max_age", values.number(1), 1_728_000, "Seconds for which a browser may keep a CORS preflight."
+    )
+    alert: str = setting(
+        "alert",
+        values.header_line,
+        "",
+        "Text of X-Weave-Alert, shown to users by their clients; empty for none.",
+    )
+    block_old_ios: bool = setting(
+        "block_old_ios",
+        values.flag,
+        False,
+        "Whether Firefox for iOS before version 20, which crashes on some answers, is kept out with 503.",
+    )
+    version_file: str = setting(
+        "version_file", values.text, "", "A JSON file that /__version__ answers; empty for a 404."
+    )
+
+    # -- purge
+    purge_interval: float = setting(
+        "purge.interval",
+        values.seconds(0, 604800),
+        0.0,
+        "Seconds between purges inside the serving process; 0 leaves it to `syncstore purge`.",
+    )
+    purge_grace: int = setting(
+        "purge.grace",
+        values.number(0, 10**9),
+        86400,
+        "Seconds for which an expired item or batch is kept before it is purged.",
+    )
+    purge_step: int = setting(
+        "purge.step", values.number(1, 100_000), 1000, "Rows or users that one step of a purge looks at."
+    )
+
+    # -- syncstore serve
+    bind: values.Address = setting(  # noqa: RUF009 - `setting` makes a field, and an values.Address is immutable
+        "serve.bind",
+        values.parse_address,
+        values.Address("127.0.0.1", 8000),
+        "HOST:PORT that `syncstore serve` listens on.",
+        shown="`127.0.0.1:8000`",
+    )
+    workers: int = setting(
+        "serve.workers", values.number(1, 1024), 1, "Processes of `syncstore serve`: one per core."
+    )
+    threads: int = setting(
+        "serve.threads",
+        values.number(1, 256),
+        4,
+        "Threads in each process, which overlap their waits for the database.",
+    )
+
+    def __post_init__(self) -> None:
+        """Fill in what depends on other keys, and refuse what cannot be right together."""
+        if not self.sqlalchemy_url:
+            object.__setattr__(self, "sqlalchemy_url", f"sqlite:///{self.here.resolve()}/var/sync.db")
+        if sum(map(bool, (self.secrets, self.master_secrets, self.node_secrets))) > 1:
+            raise ConfigError(
+                "only one of auth.secrets, auth.master_secrets and auth.node_secrets can be set"
+            )
+        if self.node_secrets and not (self.public_url or self.nodes):
+            raise ConfigError("auth.node_secrets needs public_url or auth.nodes, to know which node this is")
+        if self.master_secrets and not (self.public_url or self.nodes):
+            raise ConfigError(
+                "auth.master_secrets needs public_url or auth.nodes, to know which node this is"
+            )
+        if self.account_events and not (self.events_client_id and self.events_issuer):
+            raise ConfigError(
+                "tokenserver.events needs tokenserver.events_client_id and tokenserver.events_issuer, "
+                "or anybody's reports would be believed"
+            )
+        if self.tokenserver and not self.fxa_email_domain:
+            raise ConfigError("tokenserver.fxa_email_domain must not be empty")
+        if self.lock_timeout > self.answer_timeout:
+            raise ConfigError(
+                f"lock.timeout ({self.lock_timeout:g}) must not be greater than database.answer_timeout "
+                f"({self.answer_timeout:g}), or writers who wait for each other would pass for an outage"
+            )
+        self.limits.check()
+
+    @property
+    def limits(self) -> Limits:
+        """The limits of requests, with their overrides."""
+        return Limits(
+            max_request_bytes=self.max_request_bytes,
+            max_record_payload_bytes=self.max_record_payload_bytes,
+            max_post_records=self.max_post_records,
+            max_post_bytes=self.max_post_bytes,
+            max_total_records=self.max_total_records,
+            max_total_bytes=self.max_total_bytes,
+            collections=self.limits_of_collections,
+        )
+
+
+def schema() -> list[Field[Any]]:
+    """The fields that are settings, in the order of the documentation."""
+    return [one for one in fields(Settings) if "key" in one.metadata]

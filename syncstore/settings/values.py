@@ -1,0 +1,157 @@
+"""How the text of a setting becomes a value. Each function raises ValueError with words that say what it must be."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from ipaddress import ip_network
+from typing import NamedTuple
+
+from syncstore.bso import is_collection
+from syncstore.limits import Limits
+
+
+class Address(NamedTuple):
+    """Where `syncstore serve` listens. `host` is a name or an address, an IPv6 one without brackets."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """The URL that reaches it from this machine: an address that stands for all gives the loopback's."""
+        here = {"0.0.0.0": "127.0.0.1", "*": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - not bound to
+        return f"http://{Address(here, self.port)}"
+
+
+def parse_address(value: str) -> Address:
+    """HOST:PORT, [IPv6]:PORT or PORT alone. Raises ValueError."""
+    host, _, port = value.strip().rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not is_digits(port) or not 0 < int(port) < 65536 or (":" in host and bare == host) or " " in bare:
+        raise ValueError("must be HOST:PORT or [IPv6]:PORT with a port from 1 to 65535")
+    return Address(bare or "127.0.0.1", int(port))
+
+
+def is_digits(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 20
+
+
+def text(value: str) -> str:
+    return value.strip()
+
+
+def header_line(value: str) -> str:
+    """Text that an HTTP header can carry; servers drop any other, or the whole answer with it."""
+    text = value.strip()
+    if not (text.isascii() and text.isprintable()):
+        raise ValueError("must be one line of printable ASCII")
+    return text
+
+
+def words(value: str) -> tuple[str, ...]:
+    return tuple(value.split())
+
+
+def flag(value: str) -> bool:
+    word = value.strip().lower()
+    if word in ("true", "yes", "on", "1"):
+        return True
+    if word in ("false", "no", "off", "0"):
+        return False
+    raise ValueError("must be true or false")
+
+
+def number(lowest: int, highest: int = 2**53) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        text = value.strip()
+        # int() alone would take "1_000" and digits of any script.
+        if not is_digits(text) or not lowest <= int(text) <= highest:
+            raise ValueError(f"must be a whole number from {lowest} to {highest}")
+        return int(text)
+
+    return parse
+
+
+def seconds(lowest: float, highest: float = 86400.0) -> Callable[[str], float]:
+    def parse(value: str) -> float:
+        number = decimal(value)
+        if not lowest <= number <= highest:
+            raise ValueError(f"must be a number of seconds from {lowest:g} to {highest:g}")
+        return number
+
+    return parse
+
+
+def share(value: str) -> float:
+    number = decimal(value)
+    if not 0 <= number <= 1:
+        raise ValueError("must be a number from 0 to 1")
+    return number
+
+
+def decimal(value: str) -> float:
+    """A finite number in plain digits; NaN, which fails every comparison, for anything else."""
+    text = value.strip()
+    whole, _, fraction = text.partition(".")
+    return float(text) if is_digits(whole + fraction) else math.nan
+
+
+def one_of(*choices: str) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        word = value.strip().lower()
+        if word not in choices:
+            raise ValueError(f"must be one of {', '.join(choices)}")
+        return word
+
+    return parse
+
+
+def optional_bytes(value: str) -> int | None:
+    return None if value.strip().lower() in ("", "off", "none") else number(1)(value)
+
+
+def public_url(value: str) -> str:
+    url = value.strip().rstrip("/")
+    if url and not url.startswith(("http://", "https://")):
+        raise ValueError("must begin with http:// or https://")
+    if "?" in url or "#" in url or " " in url:
+        raise ValueError("must be scheme://host[:port][/prefix] and nothing more")
+    return url
+
+
+def server_url(value: str) -> str:
+    url = value.strip().rstrip("/")
+    if not url.startswith(("http://", "https://")):
+        raise ValueError("must begin with http:// or https://")
+    return url
+
+
+def networks(value: str) -> tuple[str, ...]:
+    for word in value.split():
+        ip_network(word, strict=False)
+    return words(value)
+
+
+def overrides(value: str) -> dict[str, dict[str, int]]:
+    """The JSON object of per-collection limits, checked as far as this key alone can be."""
+    try:
+        decoded = json.loads(value) if value.strip() else {}
+    except ValueError as error:
+        raise ValueError(f"must be a JSON object of collections: {error}") from None
+    if not isinstance(decoded, dict):
+        raise ValueError("must be a JSON object of collections")  # noqa: TRY004 - the caller turns ValueError into a sentence
+    for name, limits in decoded.items():
+        if not is_collection(name):
+            raise ValueError(f"{name!r} is no collection name")
+        if not isinstance(limits, dict) or not limits or set(limits) - set(Limits.OVERRIDABLE):
+            raise ValueError(f"{name}: must be an object with some of {', '.join(Limits.OVERRIDABLE)}")
+        for key, number in limits.items():
+            if isinstance(number, bool) or not isinstance(number, int) or number <= 0:
+                raise ValueError(f"{name}.{key} must be a number of bytes above 0")
+    return decoded
