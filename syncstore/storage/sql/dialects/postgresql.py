@@ -43,6 +43,7 @@ from syncstore.storage.sql.dialects.api import (
     Waits,
     Write,
 )
+from syncstore.storage.sql.dialects.on_conflict import on_conflict
 from syncstore.storage.sql.schema import batch_upload_items, bso
 
 _LOCK = "BEGIN; /* lock_user */ SELECT high_water FROM storage_users WHERE userid = %d "
@@ -168,14 +169,7 @@ class PostgresqlDialect:
         keep_null: bool = False,
     ) -> Insert:
         """INSERT ... ON CONFLICT DO UPDATE (see Dialect)."""
-        insert = sqlalchemy_postgresql.insert(table)
-        if select is not None:
-            insert = insert.from_select(list(table.columns.keys()), select)
-        new = insert.excluded
-        changes = {
-            name: func.coalesce(new[name], table.c[name]) if keep_null else new[name] for name in columns
-        }
-        return insert.on_conflict_do_update(index_elements=list(table.primary_key.columns), set_=changes)
+        return on_conflict(sqlalchemy_postgresql.insert(table), table, columns, select, keep_null=keep_null)
 
     def put_items(self, rows: Sequence[ItemRow], *, keep_payload: bool) -> Write:
         """All rows in one JSON parameter."""
