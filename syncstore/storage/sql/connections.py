@@ -12,9 +12,9 @@ from typing import Any
 
 from sqlalchemy import create_engine, event
 from sqlalchemy.engine import Engine
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.pool import PoolProxiedConnection, QueuePool
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection, QueuePool
 
 from syncstore.errors import Conflict, Unavailable
 from syncstore.storage.sql.dialects.api import Dialect
@@ -50,11 +50,18 @@ class Connections:
             **dialect.engine_options(),
         )
         event.listen(self._engine, "connect", self._prepare)
+        event.listen(self._engine, "checkout", self._check_age)
         self._spare: deque[PoolProxiedConnection] = deque()
         self._waiting = 0
+        self._generation = 0
 
-    def _prepare(self, connection: Any, _record: object) -> None:
+    def _prepare(self, connection: Any, record: ConnectionPoolEntry) -> None:
+        record.info["generation"] = self._generation
         self._dialect.prepare(connection)
+
+    def _check_age(self, _connection: object, record: ConnectionPoolEntry, _proxy: object) -> None:
+        if record.info.get("generation") != self._generation:
+            raise DisconnectionError  # the pool replaces it
 
     def take(self) -> PoolProxiedConnection:
         """A connection, alone. Raises Conflict when none came free in time, Unavailable when none can be made."""
@@ -80,7 +87,7 @@ class Connections:
     def give(self, connection: PoolProxiedConnection) -> None:
         """Give back a connection that is in order, outside of any transaction."""
         if len(self._spare) >= self._keep:
-            connection.close()
+            connection.invalidate()  # closed for good; the pool would keep as many again
             return
         self._spare.append(connection)
         if self._waiting:
@@ -94,24 +101,23 @@ class Connections:
         """Throw away a dead connection and the idle ones with it.
 
         They died together most likely, in a restart of the database; kept, each would cost a request its retry.
+        The pool itself stays, or it would not count those that are in use.
         """
+        self._generation += 1
         connection.invalidate()
-        while self._spare:
-            try:
-                self._spare.pop().invalidate()
-            except IndexError:
-                break
-        self._engine.dispose()
+        self._discard_spare()
 
     def close(self) -> None:
         """Close the connections that are not in use."""
+        self._discard_spare()
+        self._engine.dispose()
+
+    def _discard_spare(self) -> None:
         while self._spare:
             try:
-                # Not by giving it back: it may come from a pool that was disposed of since, which would keep it.
                 self._spare.pop().invalidate()
             except IndexError:
                 break
-        self._engine.dispose()
 
     def _return_one(self) -> None:
         try:
