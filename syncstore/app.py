@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pyramid.config import Configurator
 
@@ -83,7 +83,7 @@ def build(settings: Settings, clock: Clock) -> Service:
     return Service(
         config.make_wsgi_app(),
         close,
-        prefix=urlsplit(settings.public_url).path,
+        prefix=unquote(urlsplit(settings.public_url).path, "latin-1"),  # as WSGI has paths
         cors_max_age=settings.cors_max_age,
         notices=Notices(settings.alert, settings.backoff, settings.backoff_probability),
         block_old_ios=settings.block_old_ios,

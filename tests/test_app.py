@@ -265,3 +265,17 @@ def test_pserve_serves_development_ini(tmp_path: Path) -> None:
         assert (answer.status, b'"database":"Ok"' in answer.read()) == (200, True)
         connection.close()
     assert (tmp_path / "var" / "sync.db").exists()
+
+
+# -- below a prefix
+
+
+@pytest.mark.parametrize("prefix", ["/ff", "/a/b", "/my%20sync"])
+def test_it_answers_below_the_prefix_of_its_public_url(tmp_path: Path, prefix: str) -> None:
+    class BelowPrefix(InProcess):
+        pass
+
+    BelowPrefix.prefix = prefix
+    with running({"public_url": f"http://localhost{prefix}", "auth.secrets": SECRET}, tmp_path) as app:
+        user = SyncClient(7, SECRET, BelowPrefix(app))
+        assert user.get("/info/collections").status == 200
