@@ -13,18 +13,17 @@ time and makes no pause.
 from __future__ import annotations
 
 import http.client
-import io
-import socket
 import ssl
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
 
 from syncstore.clock import Clock
 from syncstore.tokenserver.errors import AccountServerAway
+from syncstore.tokenserver.exchange import Deadline, DeadlineConnection
 
 MAX_ANSWER_BYTES = 64 * 1024
 PAUSE_SECONDS = 5.0
@@ -80,7 +79,7 @@ class AccountServer:
         now = self._clock.monotonic()
         if now < self._ask_again_at:
             raise AccountServerAway(f"{self.url} was silent a moment ago")
-        deadline = _Deadline(self._clock, now + self.timeout)
+        deadline = Deadline(self._clock, now + self.timeout)
         headers = _HEADERS if body is None else {**_HEADERS, "Content-Type": "application/json"}
         try:
             return self._converse(deadline, method, self._prefix + path, body, headers)
@@ -91,9 +90,9 @@ class AccountServer:
             raise AccountServerAway(f"{self.url}{path}: {type(error).__name__}: {error}") from error
 
     def _converse(
-        self, deadline: _Deadline, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
+        self, deadline: Deadline, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
     ) -> Reply:
-        connection = _Connection(self._host, self._port, self._tls, deadline)
+        connection = DeadlineConnection(self._host, self._port, self._tls, deadline)
         try:
             connection.request(method, path, body, headers)
             response = connection.getresponse()
@@ -105,95 +104,3 @@ class AccountServer:
             return Reply(response.status, content)
         finally:
             connection.close()
-
-
-class _Deadline:
-    """A moment on the monotonic clock."""
-
-    def __init__(self, clock: Clock, moment: float) -> None:
-        self._clock = clock
-        self._moment = moment
-
-    def left(self) -> float:
-        """Seconds until then. Raises TimeoutError when it has passed: 0 would mean not to wait at all."""
-        seconds = self._moment - self._clock.monotonic()
-        if seconds <= 0:
-            raise TimeoutError
-        return seconds
-
-
-class _Connection(http.client.HTTPConnection):
-    """A connection whose every wait ends at one deadline. `tls` None is plain HTTP."""
-
-    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None, deadline: _Deadline) -> None:
-        super().__init__(host, port)
-        if tls is not None:
-            self.default_port = 443  # what the Host header leaves out
-        self._tls = tls
-        self._deadline = deadline
-
-    def connect(self) -> None:
-        raw = self._reach()
-        try:
-            if self._tls is not None:
-                raw.settimeout(self._deadline.left())
-                raw = self._tls.wrap_socket(raw, server_hostname=self.host)
-        except BaseException:
-            raw.close()
-            raise
-        self.sock: Any = _Wire(raw, self._deadline)
-
-    def _reach(self) -> socket.socket:
-        """A connection to the first address of the host that takes one."""
-        last: OSError = OSError(f"{self.host} has no address")
-        found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
-        for untried, (family, kind, protocol, _, address) in zip(
-            range(len(found), 0, -1), found, strict=True
-        ):
-            candidate = socket.socket(family, kind, protocol)
-            try:
-                # a share of the time for each, since IPv6 that leads nowhere often comes before IPv4 that works
-                candidate.settimeout(self._deadline.left() / untried)
-                candidate.connect(address)
-                candidate.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            except OSError as error:
-                candidate.close()
-                last = error
-            else:
-                return candidate
-        raise last
-
-
-class _Wire:
-    """As much of a socket as http.client uses, with the time that is left set before each wait."""
-
-    def __init__(self, sock: socket.socket, deadline: _Deadline) -> None:
-        self._sock = sock
-        self._deadline = deadline
-
-    def sendall(self, data: bytes) -> None:
-        # the timeout of sendall is that of the whole call, unlike that of recv
-        self._sock.settimeout(self._deadline.left())
-        self._sock.sendall(data)
-
-    def makefile(self, mode: str) -> io.BufferedReader:
-        return io.BufferedReader(_Incoming(self._sock, self._deadline))
-
-    def close(self) -> None:
-        self._sock.close()
-
-
-class _Incoming(io.RawIOBase):
-    """What a socket receives, as a file. The socket is the connection's to close."""
-
-    def __init__(self, sock: socket.socket, deadline: _Deadline) -> None:
-        super().__init__()
-        self._sock = sock
-        self._deadline = deadline
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        self._sock.settimeout(self._deadline.left())
-        return self._sock.recv_into(buffer)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import http.client
 import logging
+import ssl
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 from urllib.parse import urlsplit
 
 import msgspec
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, select, update
 
 from syncstore.auth.hawk import sign
 from syncstore.auth.secrets import Secrets
@@ -23,6 +24,7 @@ from syncstore.clock import Clock
 from syncstore.errors import SyncError
 from syncstore.tokenserver.claims import fxa_kid
 from syncstore.tokenserver.connections import Connections, Service
+from syncstore.tokenserver.exchange import Deadline, DeadlineConnection
 from syncstore.tokenserver.issuing import endpoint
 from syncstore.tokenserver.nodes import free_place
 from syncstore.tokenserver.schema import THIS_NODE, nodes, users
@@ -61,7 +63,7 @@ class Replaced:
 
 
 class RemoteNode:
-    """Deletes users of other nodes. `timeout` is in seconds, for each wait."""
+    """Deletes users of other nodes. `timeout` is in seconds, for one whole exchange."""
 
     def __init__(self, secrets: Secrets, clock: Clock, timeout: float) -> None:
         self._secrets = secrets
@@ -76,26 +78,33 @@ class RemoteNode:
             raise NotDeleted(f"there is no secret for the node {node}")
         secret = known[-1]
         now = int(self._clock.seconds())
-        claims = {
-            "uid": record.uid,
-            "node": node,
-            "expires": now + _TOKEN_SECONDS,
-            "fxa_uid": record.email.partition("@")[0],
-            "fxa_kid": fxa_kid(record.keys_changed_at, record.generation, record.client_state),
-        }
-        token = make_token(claims, secret)
         try:
+            claims = {
+                "uid": record.uid,
+                "node": node,
+                "expires": now + _TOKEN_SECONDS,
+                "fxa_uid": record.email.partition("@")[0],
+                # ValueError where another server wrote a client state that is not hex
+                "fxa_kid": fxa_kid(record.keys_changed_at, record.generation, record.client_state),
+            }
+            token = make_token(claims, secret)
             header = sign("DELETE", record.endpoint, token, derive_key(token, secret), ts=now)
             status = self._send(record.endpoint, header)
         except (OSError, ValueError, http.client.HTTPException) as error:
             raise NotDeleted(f"{node}: {type(error).__name__}: {error}") from error
-        if status >= 400 and status != 404:
+        # A redirect above all has deleted nothing, and to follow it would hand the token to somebody else.
+        if not 200 <= status < 300 and status != 404:
             raise NotDeleted(f"{node} answers {status}")
 
     def _send(self, url: str, header: str) -> int:
         parts = urlsplit(url)
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        connection = kind(parts.hostname or "", parts.port, timeout=self._timeout)
+        secure = parts.scheme == "https"
+        connection = DeadlineConnection(
+            parts.hostname or "",
+            parts.port or (443 if secure else 80),
+            ssl.create_default_context() if secure else None,
+            Deadline(self._clock, self._clock.monotonic() + self._timeout),
+        )
         try:
             connection.request("DELETE", parts.path, headers={"Authorization": header})
             with connection.getresponse() as response:
@@ -146,6 +155,9 @@ class ReplacedUsers:
         if record.node is not None:
             if record.downed and not self._force:
                 return False
+            # The records before it may have taken minutes: whose user was made present again keeps the data.
+            if not self._connections.read(lambda connection, _: _is_still(connection, record)):
+                return False
             try:
                 if not record.downed:
                     self._delete_data(record)
@@ -188,12 +200,20 @@ def _replaced(connection: Connection, service: Service, *, before: int, after: i
     ]
 
 
+def _same(record: Replaced) -> ColumnElement[bool]:
+    """Its row, if it is still replaced as it was found."""
+    return and_(users.c.uid == record.uid, users.c.replaced_at == record.replaced_at)
+
+
+def _is_still(connection: Connection, record: Replaced) -> bool:
+    return connection.execute(select(users.c.uid).where(_same(record))).one_or_none() is not None
+
+
 def _drop(connection: Connection, record: Replaced) -> None:
-    same = (users.c.uid == record.uid, users.c.replaced_at == record.replaced_at)
-    gone = connection.execute(delete(users).where(*same)).rowcount
+    gone = connection.execute(delete(users).where(_same(record))).rowcount
     if gone and record.node_id is not None:
         free_place(connection, record.node_id)
 
 
 def _postpone(connection: Connection, record: Replaced, clock: Clock) -> None:
-    connection.execute(update(users).where(users.c.uid == record.uid).values(replaced_at=clock.now_ms()))
+    connection.execute(update(users).where(_same(record)).values(replaced_at=clock.now_ms()))

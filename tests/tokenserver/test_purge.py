@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -134,6 +137,31 @@ def test_many_go_in_small_steps(tokens: TokenDatabase, deletions: Deletions) -> 
     assert tokens.node_row("*")["current_load"] == 0
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_user_that_is_present_again_keeps_its_data(
+    tokens: TokenDatabase, deletions: Deletions, *, fails: bool
+) -> None:
+    """Somebody takes a replacement back while the records before it are deleted, or its own deletion fails."""
+    node = tokens.add_node("*", current_load=2)
+    first, second = (tokens.add_user(nodeid=node, replaced_at=1) for _ in range(2))
+    revived = first if fails else second
+
+    def delete_here(uid: int) -> None:
+        deletions.here.append(uid)
+        if uid == first:
+            tokens.execute("UPDATE users SET replaced_at = NULL WHERE uid = :uid", uid=revived)
+        if fails:
+            raise Unavailable("a test")
+
+    list(
+        ReplacedUsers(
+            tokens.connections, tokens.clock, delete_here, deletions.delete_there, own_names=[], grace=GRACE
+        ).steps()
+    )
+    assert deletions.here == ([first, second] if fails else [first])
+    assert {row["uid"]: row["replaced_at"] for row in tokens.user_rows()}[revived] is None
+
+
 # -- the signed DELETE
 
 
@@ -196,7 +224,7 @@ def test_what_is_not_there_is_deleted(tokens: TokenDatabase, node: str) -> None:
     remote(tokens).delete(record_on(node, 7))
 
 
-@pytest.mark.parametrize("node", [401, 500, 503], indirect=True)
+@pytest.mark.parametrize("node", [301, 302, 308, 401, 500, 503], indirect=True)
 def test_a_refusal_is_not_a_deletion(tokens: TokenDatabase, node: str) -> None:
     with pytest.raises(NotDeleted):
         remote(tokens).delete(record_on(node, 7))
@@ -207,6 +235,37 @@ def test_a_node_that_does_not_answer_has_deleted_nothing(tokens: TokenDatabase) 
         remote(tokens).delete(record_on(f"http://{HOST}:{free_port()}", 7))
     with pytest.raises(NotDeleted):
         remote(tokens).delete(record_on("nowhere", 7))
+
+
+def test_a_client_state_of_another_server_that_is_no_hex_stops_nobody(tokens: TokenDatabase) -> None:
+    with pytest.raises(NotDeleted, match="ValueError"):
+        remote(tokens).delete(
+            dataclasses.replace(record_on(f"http://{HOST}:{free_port()}", 7), client_state="x.y")
+        )
+
+
+def test_a_node_that_drips_is_left_at_the_deadline() -> None:
+    """A byte now and then keeps each single wait in time."""
+    ended = Event()
+
+    def drip(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection, suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nX-Drip: ")
+            while not ended.wait(0.02):
+                connection.sendall(b".")
+
+    with socket.create_server((HOST, 0)) as listener:
+        thread = Thread(target=drip, args=[listener])
+        thread.start()
+        try:
+            with pytest.raises(NotDeleted, match="TimeoutError"):
+                RemoteNode(FixedSecrets([SECRET]), SystemClock(), 0.3).delete(
+                    record_on(f"http://{HOST}:{listener.getsockname()[1]}", 7)
+                )
+        finally:
+            ended.set()
+            thread.join()
 
 
 # -- in the serving process
