@@ -160,6 +160,8 @@ class Nodes:
 
         def work(connection: Connection, node: Node) -> int:
             moved = self._unassign(connection, node)
+            # SQLite may give the number to the next node, which would count and be asked about users not its own.
+            connection.execute(update(users).where(users.c.nodeid == node.id).values(nodeid=None))
             connection.execute(delete(nodes).where(nodes.c.id == node.id))
             return moved
 

@@ -84,26 +84,37 @@ class Register:
         self._connections.write(work)
 
     def delete(self, who: str) -> list[int]:
-        """Take away the users of an account, and its place on the list; their uids.
+        """Take away the users of an account, and that it was allowed; their uids. A denial outlives its user.
 
         Their data are deleted by the purge, `purge.grace` seconds later. An account that may come in and comes
-        again is a new user. Raises ConfigError when there is neither.
+        again is a new user. Without a user the account is taken off the list. Raises ConfigError when there is
+        neither.
         """
         name = _checked(who)
         emails = {name, who.strip(), self._email(name), self._email(who.strip())}
 
         def work(connection: Connection, service: Service) -> list[int]:
-            mine = (
-                users.c.service == service.id,
-                users.c.email.in_(sorted(emails)),
-                users.c.replaced_at.is_(None),
+            mine = (users.c.service == service.id, users.c.email.in_(sorted(emails)))
+            rows = connection.execute(select(users.c.uid, users.c.email).where(*mine)).all()
+            connection.execute(
+                update(users)
+                .where(*mine, users.c.replaced_at.is_(None))
+                .values(replaced_at=self._clock.now_ms())
             )
-            uids = [row.uid for row in connection.execute(select(users.c.uid).where(*mine))]
-            connection.execute(update(users).where(*mine).values(replaced_at=self._clock.now_ms()))
-            entry = connection.execute(delete(admissions).where(admissions.c.who == name))
-            if not uids and not entry.rowcount:
+            for email in {row.email for row in rows}:
+                # Until they are purged the rows must not speak for the account: whoever has one is no new user.
+                forgotten = email.partition("@")[0] + "@"
+                connection.execute(
+                    update(users)
+                    .where(users.c.service == service.id, users.c.email == email)
+                    .values(email=forgotten)
+                )
+            entry = delete(admissions).where(admissions.c.who == name)
+            if rows:
+                entry = entry.where(admissions.c.allowed != 0)
+            if not connection.execute(entry).rowcount and not rows:
                 raise ConfigError(f"there is no user {who}: `syncstore user list` shows those that are")
-            return uids
+            return sorted(row.uid for row in rows)
 
         return self._connections.write(work)
 

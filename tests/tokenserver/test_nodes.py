@@ -126,3 +126,14 @@ def test_users_of_a_node_taken_from_them_get_another_one(tokens: TokenDatabase, 
     moved = tokens.assign(1, 1)
     assert moved.uid != uid
     assert moved.node == "https://two"
+
+
+def test_a_new_node_has_nothing_to_do_with_the_users_of_one_that_was_removed(tokens: TokenDatabase) -> None:
+    """SQLite gives the number of the last row again: the purge must not count, or ask, the wrong node."""
+    tokens.nodes.add(NODE, 10)
+    tokens.assign(1, 1)
+    tokens.assign(2, 2, "bbbb")
+    tokens.nodes.remove(NODE)
+    tokens.nodes.add("https://two", 10)
+    (added,) = tokens.nodes.list()
+    assert added.id not in {row["nodeid"] for row in tokens.user_rows()}

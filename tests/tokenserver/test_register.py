@@ -60,9 +60,37 @@ def test_a_deleted_user_is_a_new_one_when_it_comes_again(
 ) -> None:
     uid = tokens.add_user(nodeid=tokens.add_node())
     assert register.delete(who) == [uid]
-    (row,) = tokens.user_rows()
+    (row,) = [row for row in tokens.rows("users", "uid") if row["uid"] == uid]
     assert row["replaced_at"] == tokens.clock.now_ms()
-    assert tokens.assign(1234, 1234).uid != uid
+    register.put_on_list("ann", allowed=True)
+    assert tokens.assign(1, 1).uid != uid
+
+
+def test_a_deleted_user_comes_in_no_more_than_a_stranger(tokens: TokenDatabase, register: Register) -> None:
+    """Its rows wait for the purge, and must not speak for it until then."""
+    node = tokens.add_node()
+    uids = [tokens.add_user(nodeid=node, replaced_at=5), tokens.add_user(nodeid=node)]
+    assert register.delete("ann") == uids
+    with pytest.raises(errors.NewUsersDisabled):
+        tokens.assign(1235, 1235)
+    assert {row["uid"]: row["replaced_at"] for row in tokens.rows("users", "uid")}[uids[0]] == 5
+
+
+def test_a_user_that_waits_for_a_node_is_deleted_too(tokens: TokenDatabase, register: Register) -> None:
+    uid = tokens.add_user(nodeid=tokens.add_node())
+    tokens.nodes.unassign(NODE)
+    assert register.delete("ann") == [uid]
+    with pytest.raises(errors.NewUsersDisabled):
+        tokens.assign(1234, 1234)
+
+
+def test_a_denial_outlives_the_user(tokens: TokenDatabase, register: Register) -> None:
+    tokens.add_user(nodeid=tokens.add_node())
+    register.put_on_list("ann", allowed=False)
+    register.delete("ann")
+    assert register.listed() == [Listed("ann", False, tokens.clock.now_ms())]
+    with pytest.raises(errors.NewUsersDisabled, match="denied"):
+        tokens.assign(1234, 1234)
 
 
 def test_a_deleted_user_is_off_the_list(tokens: TokenDatabase, register: Register) -> None:
