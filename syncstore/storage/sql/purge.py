@@ -180,6 +180,9 @@ class Sweeper:
                 self._sweep()
             except SyncError as error:
                 log.warning("the purge stopped early and begins anew in %g s: %s", self._interval, error)
+            except Exception:
+                # The edge of the thread: a fault that ended it would end all purging, and nobody would see.
+                log.exception("the purge failed and begins anew in %g s", self._interval)
 
     def _sweep(self) -> None:
         items = batches = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from sqlalchemy import Table, func, select
@@ -252,6 +252,28 @@ def test_the_sweeper_purges_again_and_again_until_it_is_stopped(
     stopped = len(passes)
     assert not [thread for thread in threading.enumerate() if thread.name == "syncstore-purge"]
     assert len(passes) == stopped
+
+
+def test_a_fault_in_a_pass_is_told_and_does_not_end_the_sweeper(caplog: pytest.LogCaptureFixture) -> None:
+    again = threading.Event()
+
+    class Faulty:
+        passes = 0
+
+        def steps(self) -> Iterator[Purged]:
+            self.passes += 1
+            if self.passes == 1:
+                raise RuntimeError("nobody foresaw this")
+            again.set()
+            return iter([])
+
+    sweeper = Sweeper(Faulty(), 0.01)
+    sweeper.start()
+    try:
+        assert again.wait(20)
+    finally:
+        sweeper.stop()
+    assert "nobody foresaw this" in caplog.text
 
 
 def test_a_sweeper_without_an_interval_never_starts(store: SqlStore) -> None:
