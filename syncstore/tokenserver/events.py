@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from syncstore.tokenserver.claims import bearer_token
-from syncstore.tokenserver.errors import InvalidCredentials
+from syncstore.tokenserver.errors import AccountServerAway, InvalidCredentials
 from syncstore.tokenserver.keys import KeySource
 from syncstore.tokenserver.register import Register
 from syncstore.tokenserver.rules import MAX_GENERATION
@@ -44,6 +44,7 @@ class EventsView:
     """Believes reports for `client_id` by `issuer`, and does to users what they say."""
 
     def __init__(self, keys: KeySource, register: Register, *, client_id: str, issuer: str) -> None:
+        self._keys = keys
         self._signatures = Signatures(keys)
         self._register = register
         self._client_id = client_id
@@ -64,7 +65,11 @@ class EventsView:
         try:
             signed = self._signatures.open(token)
             report = msgspec.json.decode(signed.payload, type=_Report)
-        except (NotSigned, UnknownKey):
+        except NotSigned:
+            raise InvalidCredentials("a report that is no signed token") from None
+        except UnknownKey:
+            if not self._keys.complete:
+                raise AccountServerAway("a report that waits for the keys of the account server") from None
             raise InvalidCredentials("a report that no known key has signed") from None
         except (ValueError, RecursionError) as error:
             raise InvalidCredentials(f"a report that cannot be read: {error}") from None

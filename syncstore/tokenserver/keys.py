@@ -41,6 +41,10 @@ class KeySource(Protocol):
     def find(self, key_id: str | None) -> Sequence[RSAPublicKey]:
         """The keys that may have signed under this id, or under none: usually one, empty when unknown."""
 
+    @property
+    def complete(self) -> bool:
+        """Whether an unknown key is one that does not exist: no fetch has failed, or is on its way."""
+
 
 class _Jwk(msgspec.Struct):
     """What we read of a JSON Web Key (RFC 7517). The rest of it, a private part above all, is left alone."""
@@ -66,6 +70,10 @@ class KeySet:
 
     def find(self, key_id: str | None) -> Sequence[RSAPublicKey]:
         return self._all if key_id is None else self._by_id.get(key_id, self._nameless)
+
+    @property
+    def complete(self) -> bool:
+        return True
 
     @classmethod
     def parse(cls, document: bytes | str) -> KeySet:
@@ -113,6 +121,7 @@ class KeyCache:
         self._patience = patience
         self._fetching = threading.Lock()
         self._tried_at = -math.inf
+        self._complete = False
         # Replaced as a whole, so that readers need no lock.
         self._held = (KeySet(()), -math.inf)
 
@@ -128,6 +137,10 @@ class KeyCache:
             return found
         return self._held[0].find(key_id)
 
+    @property
+    def complete(self) -> bool:
+        return self._complete
+
     def _refresh(self, pause: float, patience: float) -> None:
         """Fetch the keys unless that was tried less than `pause` seconds ago."""
         if not self._fetching.acquire(timeout=patience):
@@ -135,8 +148,10 @@ class KeyCache:
         try:
             if self._clock.monotonic() - self._tried_at < pause:
                 return  # what we waited for was this very fetch
+            self._complete = False
             try:
                 self._held = (KeySet.parse(self._fetch()), self._clock.monotonic())
+                self._complete = True
             except (AccountServerAway, ValueError) as error:
                 log.warning("the keys of the account server could not be fetched: %s", error)
             self._tried_at = self._clock.monotonic()

@@ -10,10 +10,11 @@ import pytest
 
 from syncstore.app_tokenserver import open_register
 from syncstore.testing.accounts import ISSUER, MockAccountServer, SigningKey, compact, unsigned
+from syncstore.testing.clocks import SteppableClock
 from syncstore.testing.token_database import TokenDatabase
 from syncstore.tokenserver import errors
 from syncstore.tokenserver.events import EventsView
-from syncstore.tokenserver.keys import KeySet
+from syncstore.tokenserver.keys import REFRESH_SECONDS, KeyCache, KeySet
 from syncstore.tokenserver.rules import MAX_GENERATION
 from syncstore.tokenserver.views import Endpoint
 
@@ -31,6 +32,11 @@ Report = Callable[..., tuple[int, bytes]]
 @pytest.fixture
 def ini() -> dict[str, str]:
     return {"tokenserver.fxa_email_domain": "accounts.test"}
+
+
+@pytest.fixture
+def clock() -> SteppableClock:
+    return SteppableClock()
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +150,31 @@ def test_a_report_that_proves_nothing_is_refused(
     status, body = report({DELETED: {}}, **wrong)
     assert (status, json.loads(body)) == (401, REFUSED)
     assert tokens.user_rows() == before
+
+
+def test_without_the_keys_nothing_is_said_against_a_report(
+    tokens: TokenDatabase, key: SigningKey, clock: SteppableClock
+) -> None:
+    """401 would make the account server drop the report: it comes again only after an answer of 5xx."""
+    published: list[bytes] = []
+
+    def fetch() -> bytes:
+        if not published:
+            raise errors.AccountServerAway("away")
+        return published[0]
+
+    keys = KeyCache(fetch, clock, 1)
+    register = open_register(tokens.settings, tokens.connections, tokens.clock)
+    endpoint = Endpoint("POST", EventsView(keys, register, client_id=CLIENT, issuer=ISSUER), clock, 60)
+    token = compact({"alg": "RS256", "kid": key.key_id}, b"{}", key.sign)
+    environ = {"REQUEST_METHOD": "POST", "PATH_INFO": "/", "HTTP_AUTHORIZATION": f"Bearer {token}"}
+    for _ in range(2):  # within the pause between two fetches, too
+        reply = endpoint.answer(environ, {})
+        assert reply.status == 503
+        assert "Retry-After" in dict(reply.headers)
+    published.append(json.dumps({"keys": [SigningKey("another").jwk()]}).encode())
+    clock.step(REFRESH_SECONDS)
+    assert endpoint.answer(environ, {}).status == 401
 
 
 def test_only_post_is_taken(report: Report) -> None:

@@ -38,6 +38,8 @@ def signatures() -> Signatures:
 class NoKeys:
     """A source that must not be asked."""
 
+    complete = True
+
     def find(self, key_id: str | None) -> Sequence[RSAPublicKey]:
         raise AssertionError("a forgery must not cost a fetch")
 
