@@ -17,5 +17,10 @@ class Finding(msgspec.Struct, frozen=True):
         return not self.advice
 
     def __str__(self) -> str:
-        """One line for a person."""
-        return f"{self.subject}: {self.advice or 'ok'}"
+        """One line for a person.
+
+        Parts of it may be a stranger's, such as the target of a redirect: what is no visible character becomes a
+        question mark, so that it neither steers the terminal nor adds a line.
+        """
+        line = f"{self.subject}: {self.advice or 'ok'}"
+        return "".join(character if character.isprintable() else "?" for character in line)

@@ -26,6 +26,12 @@ def test_a_finding_is_a_line() -> None:
     assert str(Finding("clock", "wind it up")) == "clock: wind it up"
 
 
+def test_a_stranger_s_answer_does_not_steer_the_terminal() -> None:
+    assert str(Finding("address", "it redirects to \x1b]0;x\x07\r\n\x9b1m\u202e\u00fc")) == (
+        "address: it redirects to ?]0;x????1m?\u00fc"
+    )
+
+
 # -- clock
 
 
