@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
         port=address.port,
         interface=Interfaces.WSGI,
         workers=workers,
-        blocking_threads=options.threads or settings.threads,
+        blocking_threads=options.threads or settings.threads or _threads_for(settings),
         http=HTTPModes.http1,
         websockets=False,
         backlog=2048,
@@ -96,6 +96,13 @@ def _announce(settings: Settings, path: Path | None, address: Address, workers: 
         file=sys.stderr, flush=True,
     )
     # fmt: on
+
+
+def _threads_for(settings: Settings) -> int:
+    """How many threads pay: with SQLite they mostly hand the interpreter's lock to each other."""
+    from syncstore.databases import storage_tables
+
+    return 2 if storage_tables(settings).url.get_backend_name() == "sqlite" else 4
 
 
 def worker() -> Any:

@@ -352,9 +352,10 @@ class Settings:
     )
     threads: int = setting(
         "serve.threads",
-        values.number(1, 256),
-        4,
-        "Threads in each process, which overlap their waits for the database.",
+        values.number(0, 256),
+        0,
+        "Threads in each process, which overlap their waits for the database; 0 chooses 2 for SQLite, which has "
+        "few waits to overlap, and 4 for the others.",
     )
 
     def __post_init__(self) -> None:
