@@ -23,7 +23,8 @@ from syncstore.tokenserver.errors import (
 
 MAX_KEY_ID_CHARS = 128
 
-_MOST_KEYS_CHANGED_AT = 2**63 - 1
+# It may become the generation, of which the largest marks a deleted account.
+_MOST_KEYS_CHANGED_AT = 2**63 - 2
 _MAX_CLIENT_STATE = 32
 _is_client_state = re.compile(r"[a-zA-Z0-9._-]{1,32}").fullmatch
 _is_number = re.compile(r"[0-9]{1,19}").fullmatch

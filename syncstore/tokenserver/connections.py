@@ -26,6 +26,7 @@ from syncstore.tokenserver.schema import SERVICE, services
 T = TypeVar("T")
 
 _ATTEMPTS = 3
+_STATEMENT_TIMEOUT = "57014"  # PostgreSQL's; the others end the connection, which looks like an outage
 
 
 class Service(NamedTuple):
@@ -93,6 +94,8 @@ class Connections:
         # The driver's own words: what SQLAlchemy adds below are the statement and its parameters.
         cause = getattr(error, "orig", None)
         words = str(cause or type(error).__name__).split("\n", 1)[0][:200]
+        if getattr(cause, "sqlstate", None) == _STATEMENT_TIMEOUT:
+            raise DatabaseTimeout(f"the database was too slow: {words}") from error
         fault = self._fault(cause, _driver_connection(connection)) if isinstance(cause, Exception) else ""
         if fault == "lock timeout":
             raise DatabaseTimeout(f"other writers held the database: {words}") from error

@@ -8,7 +8,7 @@ data lie there. The functions run inside a unit of work of `connections`, so tha
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -150,10 +150,14 @@ class Nodes:
         if "node" in changes:
             _check_name(changes["node"])
 
-        def work(connection: Connection, node: Node) -> None:
-            connection.execute(update(nodes).where(nodes.c.id == node.id).values(changes))
+        def work(connection: Connection, service: Service) -> None:
+            known = {node.name: node for node in all_nodes(connection, service)}
+            new = changes.get("node", name)
+            if new != name and new in known:
+                raise ConfigError(f"the node {new} is there already: a node cannot take its name")
+            connection.execute(update(nodes).where(nodes.c.id == _named(known, name).id).values(changes))
 
-        self._with(name, work)
+        self._connections.write(work)
 
     def remove(self, name: str) -> int:
         """Forget a node; its users are given another one when they come next. Returns their number."""
@@ -177,12 +181,16 @@ class Nodes:
 
     def _with(self, name: str, work: Callable[[Connection, Node], T]) -> T:
         def find(connection: Connection, service: Service) -> T:
-            for node in all_nodes(connection, service):
-                if node.name == name:
-                    return work(connection, node)
-            raise ConfigError(f"there is no node {name}: `syncstore node list` shows those that are")
+            known = {node.name: node for node in all_nodes(connection, service)}
+            return work(connection, _named(known, name))
 
         return self._connections.write(find)
+
+
+def _named(known: Mapping[str, Node], name: str) -> Node:
+    if name not in known:
+        raise ConfigError(f"there is no node {name}: `syncstore node list` shows those that are")
+    return known[name]
 
 
 def _add_first(connection: Connection, service: Service, capacity: int) -> None:

@@ -65,6 +65,7 @@ def test_a_key_id(header: str, found: KeyId) -> None:
         ("+1-qqo", None, errors.InvalidCredentials),
         ("1_0-qqo", None, errors.InvalidCredentials),
         (f"{2**63}-qqo", None, errors.InvalidCredentials),
+        (f"{2**63 - 1}-qqo", None, errors.InvalidCredentials),
         ("1-" + "q" * 200, None, errors.InvalidCredentials),
         ("1-" + "A" * 23, None, errors.InvalidClientState),
         ("1234-qqo", "state!", errors.InvalidClientState),

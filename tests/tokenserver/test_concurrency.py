@@ -6,9 +6,11 @@ import multiprocessing
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import pytest
+from sqlalchemy import Connection
 
 from syncstore.testing.token_database import NODE, TokenDatabase, open_token_database
 from syncstore.tokenserver import errors
+from syncstore.tokenserver.connections import Service
 
 
 @pytest.fixture
@@ -63,3 +65,15 @@ def test_counters_are_exact_under_eight_processes(tokens: TokenDatabase) -> None
         assert 0 <= row["available"] <= row["capacity"] - row["current_load"]
     # ninety users at most, of 8 x 10 and 10 shared ones: all places were taken, none twice
     assert (len(rows), sum(refused)) == (90, 0)
+
+
+def test_a_statement_that_the_database_ends_for_its_time_is_a_timeout(tokens: TokenDatabase) -> None:
+    if tokens.connections.kind != "postgresql":
+        pytest.skip("only PostgreSQL ends statements for their time")
+
+    def work(connection: Connection, _service: Service) -> None:
+        connection.exec_driver_sql("SET LOCAL statement_timeout = 20")
+        connection.exec_driver_sql("SELECT pg_sleep(20)")
+
+    with pytest.raises(errors.DatabaseTimeout):
+        tokens.connections.write(work)

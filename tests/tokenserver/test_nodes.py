@@ -109,6 +109,10 @@ def test_what_cannot_be_is_said(tokens: TokenDatabase) -> None:
         tokens.nodes.add(NODE, 10)
     with pytest.raises(ConfigError, match="there is no node"):
         tokens.nodes.remove("https://two")
+    tokens.nodes.add("https://three", 10)
+    with pytest.raises(ConfigError, match="is there already"):
+        tokens.nodes.update("https://three", node=NODE)
+    tokens.nodes.update(NODE, node=NODE)
     for name in ("one.example.com", "https://one.example.com/", "https://" + "x" * 60):
         with pytest.raises(ConfigError, match="is no node"):
             tokens.nodes.add(name, 10)
