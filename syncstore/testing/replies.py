@@ -72,6 +72,8 @@ def check(reply: Reply, *, storage: bool = True) -> None:
         assert not reply.body, f"{reply}: an answer to HEAD has no body (section 2)"
     if reply.status == 304:
         assert not reply.body, f"{reply}: a 304 has no body (section 9)"
+        # it would be that of the 200 which the client has (RFC 9110, section 8.6)
+        assert reply.get("Content-Length") != "0", f"{reply}: a 304 with a length of its own"
     if reply.status >= 400:
         _check_error(reply)
     elif storage and not preflight and reply.status != 304 and reply.method != "HEAD":

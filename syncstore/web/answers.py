@@ -62,9 +62,9 @@ class Answer:
         self.status = status
         self.modified = modified
         self.written = written
-        self.headers: Headers = [("Content-Length", str(len(body))), *headers]
-        if status != 304:
-            self.headers.append(("Content-Type", content_type))
+        self.headers: Headers = list(headers)
+        if status != 304:  # which says nothing of the body that the client has
+            self.headers += [("Content-Length", str(len(body))), ("Content-Type", content_type)]
 
     def stamp(self, now: int) -> Answer:
         """Add the two times that every answer of the storage carries; `now` in ticks."""
