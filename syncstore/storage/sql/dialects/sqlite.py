@@ -88,9 +88,14 @@ class SqliteDialect:
         }
 
     def prepare(self, connection: Connection) -> None:
-        """Write-ahead log, which survives the death of the process, and a sync at checkpoints only."""
+        """Write-ahead log, synced at every commit.
+
+        Syncing at checkpoints only (NORMAL) would spare a write some 150 microseconds, but a power cut would then
+        take back writes that were acknowledged, and with them the high-water mark: times would come twice, and
+        what the second one stands for would be hidden from every client that saw the first.
+        """
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA cache_size = -32768")
 
     def fetch(self, connection: Connection, sql: str, parameters: Sequence[object]) -> list[Row]:
