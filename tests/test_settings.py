@@ -280,3 +280,33 @@ def test_the_limits_of_a_collection_replace_the_general_ones() -> None:
     assert limits.of("big").max_post_bytes == 3_000_000
     assert limits.of("big").max_post_records == limits.max_post_records
     assert limits.of("small").max_post_bytes == limits.max_post_bytes
+
+
+# -- what stays out of sight, and what is nobody's
+
+
+def test_secrets_are_not_in_the_text_form() -> None:
+    ini = {"auth.secrets": "Avalon", "sqlalchemy.url": "mysql://me:Bretagne@127.0.0.1/sync"}
+    text = repr(read({**ini, "tokenserver.metrics_secret": "Camelot"}))
+    assert "Settings(" in text
+    assert not [word for word in ("Avalon", "Bretagne", "Camelot") if word in text]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "SERVICE_HOST",
+        "SERVICE_PORT",
+        "SERVICE_PORT_HTTP",
+        "PORT",
+        "PORT_8000_TCP",
+        "PORT_8000_TCP_ADDR",
+        "CONFIG",
+    ],
+)
+def test_what_kubernetes_puts_into_a_container_is_no_setting(name: str) -> None:
+    assert read({}, {f"SYNCSTORE_{name}": "tcp://10.0.0.1:8000"}) == read({})
+
+
+def test_a_key_that_only_begins_like_one_of_those_is_refused() -> None:
+    assert "SYNCSTORE_PORTS" in refusal({}, {"SYNCSTORE_PORTS": "8000"})

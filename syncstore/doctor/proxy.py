@@ -206,8 +206,15 @@ def _path(place: Place) -> Finding:
         wrong = _get(place, _ITEM, arrives=_INFO)
         if wrong.of_syncstore and wrong.status == 401:
             return Finding("escaped path")
-    if reply.status == 401 and _get(place, _ITEM, arrives=quote(_ITEM)).status == 404:
-        return Finding("escaped path", f"the proxy encodes the path of requests twice: {_AS_IT_IS}")
+    once_more = quote(_ITEM)
+    for arrives in (
+        once_more,
+        quote(once_more),
+    ):  # nginx, by its version, encodes what a rewrite captured again
+        if reply.status == 401 and _get(place, _ITEM, arrives=arrives).status == 404:
+            return Finding(
+                "escaped path", f"the proxy encodes the escaped path of requests again: {_AS_IT_IS}"
+            )
     return Finding("escaped path", f"the proxy decodes or re-encodes the path of requests: {_AS_IT_IS}")
 
 

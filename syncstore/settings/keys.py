@@ -19,6 +19,7 @@ def setting(
     """One key of the schema. `shown` replaces the default in the documentation where it needs words."""
     return field(
         default_factory=lambda: default,  # a factory, since some defaults are mappings
+        repr=not secret,
         metadata={
             "key": key,
             "default": default,

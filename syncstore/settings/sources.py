@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -11,8 +12,9 @@ from syncstore.errors import ConfigError
 from syncstore.settings.keys import Settings, schema
 
 _ENVIRONMENT_PREFIX = "SYNCSTORE_"
-# Not settings of the app but of the commands, which read them themselves.
-_NOT_SETTINGS = frozenset({"SYNCSTORE_CONFIG"})
+# Not settings of the app: one is for the commands, which read it themselves; the others are what Kubernetes
+# puts into every container for a Service of the name syncstore.
+_NOT_SETTINGS = re.compile(r"SYNCSTORE_(CONFIG|SERVICE_HOST|(SERVICE_)?PORT(_.*)?)")
 
 
 def read_settings(ini: Mapping[str, str], environment: Mapping[str, str], here: Path) -> Settings:
@@ -43,7 +45,7 @@ def read_settings(ini: Mapping[str, str], environment: Mapping[str, str], here: 
 def _from_environment(environment: Mapping[str, str], known: Collection[str]) -> dict[str, str]:
     texts = {}
     for name, value in environment.items():
-        if name.startswith(_ENVIRONMENT_PREFIX) and name not in _NOT_SETTINGS:
+        if name.startswith(_ENVIRONMENT_PREFIX) and not _NOT_SETTINGS.fullmatch(name):
             key = name[len(_ENVIRONMENT_PREFIX) :].lower().replace("__", ".")
             if key not in known:
                 raise ConfigError(

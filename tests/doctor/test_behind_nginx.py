@@ -182,7 +182,7 @@ def test_a_prefix_that_is_doubled_or_mangled(stand: Stand, location: str) -> Non
             "location / { set $path $request_uri; if ($path ~ ^([^?]*)) { set $path $1; } "
             "rewrite ^ $path break; proxy_pass http://UPSTREAM; }",
             "escaped path",
-            "the proxy encodes the path of requests twice",
+            "the proxy encodes the escaped path of requests again",
         ),
         (
             "location / { rewrite ^ $request_uri break; proxy_pass http://UPSTREAM; }",
@@ -200,11 +200,12 @@ def test_a_prefix_that_is_doubled_or_mangled(stand: Stand, location: str) -> Non
             "the proxy refuses it (413): raise its limit (nginx: client_max_body_size 3m)",
         ),
     ],
-    ids=["decoded", "encoded twice", "query into the path", "query dropped", "small bodies"],
+    ids=["decoded", "encoded again", "query into the path", "query dropped", "small bodies"],
 )
 def test_requests_that_arrive_as_others(stand: Stand, location: str, subject: str, words: str) -> None:
     behind(stand, location)
-    assert stand.doctor().advice(subject).startswith(words)
+    # Not the only fault everywhere: what a rewrite with variables escapes differs between versions of nginx.
+    assert stand.doctor().faults[subject].startswith(words)
 
 
 @pytest.mark.parametrize(
