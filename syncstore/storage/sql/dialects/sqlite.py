@@ -59,6 +59,7 @@ class SqliteDialect:
             raise ConfigError(f"SQLite {sqlite3.sqlite_version} is too old, 3.35 is needed")
         self._waits = waits
         self._turn = threading.Lock()
+        self._reading = threading.Lock()
         self.compiler = sqlalchemy_sqlite.dialect(paramstyle="qmark")
         self._put = self._rows("put_items", bso, ("sortindex", "modified", "payload", "payload_size", "ttl"))
         self._touch = self._rows("touch_items", bso, ("sortindex", "modified", "ttl"))
@@ -99,8 +100,13 @@ class SqliteDialect:
         connection.execute("PRAGMA cache_size = -32768")
 
     def fetch(self, connection: Connection, sql: str, parameters: Sequence[object]) -> list[Row]:
-        """All rows of one statement."""
-        rows: list[Row] = connection.execute(sql, parameters).fetchall()
+        """All rows of one statement, one reader of this process at a time.
+
+        Python's driver lets go of the interpreter's lock at every row. Threads that read at the same time then hand
+        it to each other row by row: two of them spent 2.4 times the CPU on a listing of a hundred items.
+        """
+        with self._reading:
+            rows: list[Row] = connection.execute(sql, parameters).fetchall()
         return rows
 
     def execute(self, connection: Connection, sql: str, parameters: Sequence[object]) -> int:

@@ -1,0 +1,1 @@
+"""Small-object caches: the contract of a provider, and the providers."""
