@@ -1,0 +1,238 @@
+"""The provider `memory`: a bounded dict inside one process, for development, tests and a single worker.
+
+The dict is in the order of storing, so the oldest stored value is evicted first. A child after a fork begins
+with an empty memory of its own: another thread may have been amid a change when the fork took its copy.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+
+from syncstore.cache.api import (
+    BackendError,
+    BadKey,
+    Change,
+    Conflict,
+    Expect,
+    Features,
+    Item,
+    Limits,
+    NotFound,
+    Outcome,
+    Remove,
+    Store,
+    Token,
+    TooLarge,
+)
+from syncstore.clock import Clock
+
+_FEATURES = Features(cas=True, shared=False, shared_hosts=False, persistent=False, evicts=True, iterable=True)
+_MAX_KEY = 250  # as memcached has it, so that what works here works there
+_MAX_VALUE = 1024 * 1024
+
+
+class _Incarnation:
+    """What tells the tokens of one memory from those of another."""
+
+
+class MemoryProvider:
+    """A cache in a dict.
+
+    `max_items` and `max_bytes` (of keys and values together; a dict costs about 300 bytes an item more) bound
+    it, `max_value` is in bytes. All calls take one lock, for microseconds.
+    """
+
+    name = "memory"
+    features = _FEATURES
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        max_items: int = 100_000,
+        max_bytes: int = 64 * 1024 * 1024,
+        max_value: int = _MAX_VALUE,
+    ) -> None:
+        if max_items < 1 or max_value < 1 or max_bytes < max_value + _MAX_KEY:
+            raise ValueError("the memory must have room for one item of the greatest size")
+        self._clock = clock
+        self._max_items = max_items
+        self._max_bytes = max_bytes
+        self._limits = Limits(max_key=_MAX_KEY, max_value=max_value, max_items=max_items)
+        self._begin()
+        begin_again = weakref.WeakMethod(self._begin)
+
+        def after_fork() -> None:
+            begin = begin_again()
+            if begin is not None:
+                begin()
+
+        os.register_at_fork(after_in_child=after_fork)
+
+    def _begin(self) -> None:
+        self._lock = threading.Lock()
+        self._incarnation = _Incarnation()
+        self._items: dict[bytes, Item] = {}
+        self._bytes = 0
+        self._last_number = 0
+        self._hits = self._misses = self._evicted = self._expired = 0
+
+    @property
+    def limits(self) -> Limits:
+        """What fits into it, as the constructor was told."""
+        return self._limits
+
+    def retrieve(self, key: bytes) -> Item:
+        """The value of a key. Raises NotFound, BadKey."""
+        item = self.fetch((key,))[0]
+        if item is None:
+            raise NotFound(key)
+        return item
+
+    def store(self, key: bytes, value: bytes, expires: float = 0.0, *, expect: Expect = None) -> Token:
+        """Store a value; the token of the new state (see Provider). Raises Conflict, TooLarge, BadKey."""
+        outcome = self.change((Store(key, value, expires, expect),))[0]
+        if not isinstance(outcome, Token):
+            assert isinstance(outcome, Exception)  # noqa: S101 - for mypy: None is the outcome of removals alone
+            raise outcome
+        return outcome
+
+    def remove(self, key: bytes, *, expect: Token | None = None) -> None:
+        """Remove a key (see Provider). Raises NotFound, Conflict, BadKey."""
+        outcome = self.change((Remove(key, expect),))[0]
+        if isinstance(outcome, Exception):
+            raise outcome
+
+    def fetch(self, keys: Sequence[bytes], *, reserve: float = 0.0) -> list[Item | None]:
+        """The values of several keys from one moment (see Provider). Raises BadKey."""
+        if reserve < 0:
+            raise ValueError(f"a reservation for {reserve} s")
+        for key in keys:
+            if not 1 <= len(key) <= _MAX_KEY:
+                raise BadKey(len(key), _MAX_KEY)
+        with self._lock:
+            now = self._clock.seconds()
+            found: list[Item | None] = []
+            for key in keys:
+                item = self._live(key, now)
+                if item is not None:
+                    self._hits += 1
+                else:
+                    self._misses += 1
+                    if reserve:
+                        item = self._put(key, b"", now + reserve)
+                found.append(item)
+            return found
+
+    def change(self, changes: Sequence[Change]) -> list[Outcome]:
+        """Make several changes (see Provider); here all together are atomic, too."""
+        with self._lock:
+            now = self._clock.seconds()
+            for change in changes:
+                if isinstance(change, Store) and change.expires and change.expires <= now:
+                    raise ValueError(f"a value that expired {now - change.expires} s ago")
+            return [self._change(change, now) for change in changes]
+
+    def change_later(self, changes: Sequence[Change]) -> None:
+        """The same; here the changes are made at once."""
+        self.change(changes)
+
+    def iterate(self) -> Iterator[tuple[bytes, Item]]:
+        """All live keys with their items, as they are at the first step."""
+        with self._lock:
+            now = self._clock.seconds()
+            live = [(key, item) for key, item in self._items.items() if not _expired(item, now)]
+        yield from live
+
+    def cull(self, now: float | None = None, limit: int = 1000) -> int:
+        """Drop up to `limit` items that had expired at `now`, in seconds since the epoch; how many."""
+        with self._lock:
+            if now is None:
+                now = self._clock.seconds()
+            expired: list[bytes] = []
+            for key, item in self._items.items():
+                if len(expired) == limit:
+                    break
+                if _expired(item, now):
+                    expired.append(key)
+            for key in expired:
+                self._drop(key)
+            self._expired += len(expired)
+            return len(expired)
+
+    def status(self) -> Mapping[str, int | float | str]:
+        """Items and bytes held, and what happened since the process began."""
+        with self._lock:
+            return {
+                "items": len(self._items),
+                "bytes": self._bytes,
+                "max_items": self._max_items,
+                "max_bytes": self._max_bytes,
+                "hits": self._hits,
+                "misses": self._misses,
+                "evicted": self._evicted,
+                "expired": self._expired,
+            }
+
+    def close(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._items.clear()
+            self._bytes = 0
+
+    # All below is called with the lock held.
+
+    def _change(self, change: Change, now: float) -> Outcome:
+        key = change.key
+        if not 1 <= len(key) <= _MAX_KEY:
+            return BadKey(len(key), _MAX_KEY)
+        refusal = self._refuse(change, self._live(key, now))
+        if refusal is not None:
+            return refusal
+        if isinstance(change, Store):
+            return self._put(key, bytes(change.value), change.expires).token
+        self._drop(key)
+        return None
+
+    def _refuse(self, change: Change, present: Item | None) -> NotFound | BackendError | None:
+        """What speaks against a change of a key that is in this state."""
+        if isinstance(change, Store):
+            size, limit = len(change.value), self._limits.max_value
+            if size > limit:
+                return TooLarge(size, limit)
+        elif present is None:
+            return NotFound(change.key)
+        if isinstance(change.expect, Token):
+            fits = present is not None and present.token == change.expect
+        else:
+            fits = change.expect is None or present is None
+        return None if fits else Conflict(f"the key {change.key!r} is in another state")
+
+    def _live(self, key: bytes, now: float) -> Item | None:
+        item = self._items.get(key)
+        if item is not None and _expired(item, now):
+            self._drop(key)
+            self._expired += 1
+            return None
+        return item
+
+    def _put(self, key: bytes, value: bytes, expires: float) -> Item:
+        if key in self._items:
+            self._drop(key)
+        self._last_number += 1
+        item = self._items[key] = Item(value, Token(self._incarnation, self._last_number), expires)
+        self._bytes += len(key) + len(value)
+        while len(self._items) > self._max_items or self._bytes > self._max_bytes:
+            self._drop(next(iter(self._items)))
+            self._evicted += 1
+        return item
+
+    def _drop(self, key: bytes) -> None:
+        self._bytes -= len(key) + len(self._items.pop(key).value)
+
+
+def _expired(item: Item, now: float) -> bool:
+    return 0 < item.expires <= now
