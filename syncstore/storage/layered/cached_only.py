@@ -1,0 +1,450 @@
+"""Collections whose items live in the cache alone, while SQL keeps their times (cached-only.md, strict protocol).
+
+The items of a collection are one cached value that carries its time. It is believed only when that is the time in
+the user's row, or the collection's clean entry in the metadata record. Items are written before the commit of
+their time, so a value that is newer than its time in SQL is the work of a writer who did not get to his commit:
+everything acknowledged is in it, and it is taken over at a new time. A value that is missing, or older, was lost;
+the collection then counts as gone at a new time, and clients, who see that, upload again. An empty collection
+under its old time is what nobody is ever shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple, NoReturn
+
+from syncstore.bso import BSO, Change
+from syncstore.cache.api import (
+    BackendError,
+    BackendUnavailable,
+    Item,
+    Provider,
+    Remove,
+    Store,
+    TooLarge,
+)
+from syncstore.cache.api import Change as CacheChange
+from syncstore.cache.api import Conflict as CacheConflict
+from syncstore.cache.states import ServerState
+from syncstore.clock import Clock
+from syncstore.errors import Conflict, NotFound, Unavailable
+from syncstore.errors import TooLarge as RequestTooLarge
+from syncstore.storage.api import Page, Query, Work
+from syncstore.storage.durable import Being, DurableStorage, DurableWork, KeptTime, StoredItem
+from syncstore.storage.layered import contents
+from syncstore.storage.layered.cached_batches import CachedBatches, Claim
+from syncstore.storage.layered.contents import Contents
+from syncstore.storage.layered.metadata import Marked, Metadata, Sight, Unconfirmed
+from syncstore.storage.layered.record import Entry
+
+_NOTHING = Contents(0, ())
+_ATTEMPTS = 3
+_RESERVE = 30.0
+
+
+class Held(NamedTuple):
+    """What the cache holds of a collection: the contents, None when missing or unreadable, and the item itself."""
+
+    contents: Contents | None
+    item: Item | None
+
+
+class CachedOnly:
+    """Reads and writes of the collections in the cache alone."""
+
+    def __init__(
+        self,
+        below: DurableStorage,
+        cache: Provider,
+        metadata: Metadata,
+        state: ServerState,
+        clock: Clock,
+        batches: CachedBatches,
+    ) -> None:
+        self._below = below
+        self._cache = cache
+        self._metadata = metadata
+        self._state = state
+        self._clock = clock
+        self._batches = batches
+
+    # -- reading
+
+    def find(self, uid: int, collection: str, query: Query) -> Page:
+        """The items that match (see Storage)."""
+        found = self.read(uid, collection)
+        return contents.page(found.time, found.items or (), query, self._clock.now_ms())
+
+    def item(self, uid: int, collection: str, item: str) -> BSO:
+        """One live item (see Storage)."""
+        for stored in contents.live(self.read(uid, collection).items or (), self._clock.now_ms()):
+            if stored.id == item:
+                return contents.bso(stored)
+        raise NotFound(item)
+
+    def read(self, uid: int, collection: str) -> Contents:
+        """The collection as it is: nothing at time 0 when it does not exist, at the time of its loss when lost."""
+        sight, held = self._look(uid, collection)
+        if sight is not None:
+            entry = sight.record.entries.get(collection)
+            if entry is None and sight.record.complete:
+                return _NOTHING
+            if isinstance(entry, KeptTime):
+                return _gone(entry)
+            if held.contents is not None and held.contents.time == entry:
+                return held.contents
+        # The time first, the items second: the other way round a value that was read and then taken back could be
+        # believed, when its time was handed out again for something else (SV0).
+        kept = self._metadata.fill(uid, sight).kept.get(collection)
+        if kept is None or kept.being is not Being.LIVE:
+            return _NOTHING if kept is None else _gone(kept)
+        held = self._held(uid, collection)
+        if held.contents is not None and held.contents.time == kept.time:
+            return held.contents
+        return self._mend(uid, collection)
+
+    def _look(self, uid: int, collection: str) -> tuple[Sight | None, Held]:
+        """The metadata record and the items, in this order, in one round trip where the record may be trusted."""
+        key = cached_only_key(uid, collection)
+        look = self._metadata.look(uid, lambda _: [key])
+        if look.items is not None:
+            return look.sight, _held(look.items[0])
+        return None, self._held(uid, collection)
+
+    def _held(self, uid: int, collection: str) -> Held:
+        if self._state.troubled():
+            raise Unavailable("the cache that holds the collection does not answer")
+        try:
+            return _held(self._cache.fetch([cached_only_key(uid, collection)], reserve=_RESERVE)[0])
+        except BackendError as error:
+            self._unavailable(error)
+
+    def _unavailable(self, error: BackendError) -> NoReturn:
+        if isinstance(error, BackendUnavailable):
+            self._state.trouble()
+        raise Unavailable(f"the cache that holds the collection does not answer: {error}") from error
+
+    # -- mending
+
+    def _mend(self, uid: int, collection: str) -> Contents:
+        """Settle what items and time disagree about, alone with the user's row: take over, or give up for lost."""
+        marked = None
+        try:
+            with self._below.lock_for_times(uid, collection) as work:
+                kept = work.kept.get(collection)
+                if kept is None or kept.being is not Being.LIVE:
+                    return _NOTHING if kept is None else _gone(kept)
+                held = self._held(uid, collection)
+                found = held.contents
+                if found is not None and found.time == kept.time:
+                    return found  # a writer was at work, and has finished
+                entry: Entry
+                if found is not None and found.items is not None and found.time > kept.time:
+                    after = Contents(work.draw_time(found.time), found.items)
+                    entry = after.time
+                    work.keep_time(collection, _live(after))
+                    marked = self._place(uid, collection, None, held, contents.encode(after), work)
+                else:
+                    after = Contents(work.draw_time(), ())
+                    entry = KeptTime(after.time, Being.LOST)
+                    work.keep_time(collection, entry)
+                    marked = self._metadata.mark(uid, collection, None, work.epoch)
+        except Unconfirmed as error:
+            raise self._state.declare_failed(error.epoch) from error
+        if marked is not None:
+            self._metadata.later([self._metadata.publication(uid, marked, collection, entry, after.time)])
+        return after
+
+    # -- writing
+
+    @contextmanager
+    def work(self, uid: int, collection: str) -> Iterator[Work]:
+        """A unit of work: looked, locked, changed, items and mark placed, time committed, published."""
+        for _ in range(_ATTEMPTS):
+            sight, held = self._look(uid, collection)
+            marked = None
+            try:
+                with self._below.lock_for_times(uid, collection) as durable:
+                    kept = durable.kept.get(collection)
+                    before = self._base(uid, collection, kept, held)
+                    if before is not None:
+                        draft = Draft(durable, before, held, collection, self._batches, uid, self._clock)
+                        yield draft
+                        marked = self._finish(uid, draft, sight, before)
+            except Unconfirmed as error:
+                raise self._state.declare_failed(error.epoch) from error
+            if before is not None:
+                break
+            self._mend(uid, collection)
+        else:
+            raise Conflict("the cache loses what is stored in it")
+        # Committed: nothing from here on has to succeed.
+        later: list[CacheChange] = []
+        if marked is not None and draft.entry is not None:
+            later.append(self._metadata.publication(uid, marked, collection, draft.entry, draft.time))
+        if draft.after is None and draft.entry is not None and before.item is not None:
+            later.append(Remove(cached_only_key(uid, collection), before.item.token))
+        self._metadata.later(later)
+
+    def _base(self, uid: int, collection: str, kept: KeptTime | None, held: Held) -> Held | None:
+        """What the write starts from, the user's row locked; None when items and time disagree."""
+        if kept is None or kept.being is not Being.LIVE:
+            # Whatever the cache holds has no time: the collection does not exist.
+            return Held(None, held.item)
+        if held.contents is None or held.contents.time != kept.time:
+            held = self._held(uid, collection)  # the look was before the lock; others may have written since
+        found = held.contents
+        return held if found is not None and found.items is not None and found.time == kept.time else None
+
+    def _finish(self, uid: int, draft: Draft, sight: Sight | None, before: Held) -> Marked | None:
+        """All that goes to the cache before the commit; what is refused or unclear is an error, and rolls back."""
+        collection, durable = draft.collection, draft.durable
+        draft.stage()
+        if not draft.time:
+            return None
+        if draft.after is None:
+            return self._metadata.mark(uid, collection, sight, durable.epoch)
+        value = contents.encode(draft.after)
+        self._check_size(len(value))
+        draft.claim()
+        return self._place(uid, collection, sight, before, value, durable)
+
+    def _place(
+        self, uid: int, collection: str, sight: Sight | None, before: Held, value: bytes, durable: DurableWork
+    ) -> Marked | None:
+        """Mark the record and store the items over what was there before, in one round trip."""
+        epoch = self._metadata.settle_epoch(sight, durable.epoch)
+        if sight is None or sight.epoch != epoch:
+            marked = None if epoch is None else self._metadata.mark(uid, collection, None, durable.epoch)
+            self._store(uid, collection, before, value)
+            return marked
+        mark, record = self._metadata.marking(uid, sight, collection)
+        item = before.item
+        if item is None:
+            raise Conflict("the cache does not keep a placeholder")
+        try:
+            marking, storing = self._cache.change(
+                [mark, Store(cached_only_key(uid, collection), value, 0.0, item.token)]
+            )
+        except BackendError as error:
+            self._unavailable(error)
+        if isinstance(storing, Exception):
+            self._store_again(uid, collection, value, storing)
+        if isinstance(marking, tuple):
+            return Marked(sight.epoch, marking, record)
+        return self._metadata.mark(uid, collection, None, durable.epoch)
+
+    def _store(self, uid: int, collection: str, before: Held, value: bytes) -> None:
+        if before.item is None:
+            raise Conflict("the cache does not keep a placeholder")
+        try:
+            self._cache.store(cached_only_key(uid, collection), value, expect=before.item.token)
+        except BackendError as error:
+            self._store_again(uid, collection, value, error)
+
+    def _store_again(self, uid: int, collection: str, value: bytes, error: Exception) -> None:
+        """Once more where the cache has dropped what we read: we have it. Over anything else we may not store."""
+        if isinstance(error, CacheConflict):
+            held = self._held(uid, collection)
+            if held.item is not None and not held.item.value:
+                try:
+                    self._cache.store(cached_only_key(uid, collection), value, expect=held.item.token)
+                except BackendError as again:
+                    error = again
+                else:
+                    return
+        if isinstance(error, CacheConflict):
+            raise Conflict("somebody else has written to the collection") from error
+        if isinstance(error, TooLarge):
+            raise RequestTooLarge(error.size, error.limit) from error
+        if isinstance(error, BackendError):
+            self._unavailable(error)
+        raise error
+
+    def _check_size(self, size: int) -> None:
+        try:
+            limit = self._cache.limits.max_value
+        except BackendError as error:
+            self._unavailable(error)
+        if size > limit:
+            raise RequestTooLarge(size, limit)
+
+    # -- totals
+
+    def totals(self, uid: int, kept: dict[str, KeptTime]) -> dict[str, tuple[int, int]]:
+        """Live items and their bytes of these collections: exact where the items can be read, else what was kept
+        at their last write, which counts those that have expired since."""
+        names = [name for name, time in kept.items() if time.being is Being.LIVE]
+        found: Sequence[Item | None] = ()
+        if names and not self._state.troubled():
+            try:
+                found = self._cache.fetch([cached_only_key(uid, name) for name in names])
+            except BackendUnavailable:
+                self._state.trouble()
+            except BackendError:
+                found = ()
+        totals = {}
+        now = self._clock.now_ms()
+        for i, name in enumerate(names):
+            held = _held(found[i]).contents if found else None
+            if held is not None and held.items is not None and held.time == kept[name].time:
+                items = contents.live(held.items, now)
+                totals[name] = len(items), contents.size(items)
+            else:
+                totals[name] = kept[name].items, kept[name].bytes
+        return totals
+
+
+class Draft:
+    """A unit of work on a cached-only collection (see Work): what is to be stored when the block ends.
+
+    `time` is that of the change, 0 while there is none; `entry` what the record will say; `after` the new
+    contents, None when the collection goes.
+    """
+
+    def __init__(
+        self,
+        durable: DurableWork,
+        before: Held,
+        seen: Held,
+        collection: str,
+        batches: CachedBatches,
+        uid: int,
+        clock: Clock,
+    ) -> None:
+        self.durable = durable
+        self.collection = collection
+        self.time = 0
+        self.entry: Entry | None = None
+        self.after: Contents | None = None
+        self._before = before.contents or _NOTHING
+        # Also later than what the cache holds without a time in SQL: no time is to stand for two contents.
+        self._later_than = seen.contents.time if seen.contents is not None else 0
+        self._batches = batches
+        self._uid = uid
+        self._clock = clock
+        self._claim: Claim | None = None
+        self._opened: str | None = None
+        self._staged: Claim | None = None
+
+    @property
+    def storage_modified(self) -> int:
+        """The storage's time before this work (see Work)."""
+        return self.durable.storage_modified
+
+    @property
+    def collection_modified(self) -> int:
+        """The collection's time before this work; 0 when it was lost, too: then there is nothing to overwrite."""
+        return self._before.time
+
+    def item_modified(self, item: str) -> int:
+        """An item's time before this work (see Work)."""
+        for stored in contents.live(self._before.items or (), self._clock.now_ms()):
+            if stored.id == item:
+                return stored.modified
+        return 0
+
+    @property
+    def quota_left(self) -> int | None:
+        """Bytes left after the change (see Work)."""
+        return self.durable.quota_left
+
+    def put(self, changes: Sequence[Change]) -> int:
+        """Create or partially update items (see Work)."""
+        time = self._draw()
+        return self._become(time, contents.changed(self._before.items or (), changes, time))
+
+    def delete_item(self, item: str) -> int:
+        """Delete one item (see Work)."""
+        if not self.item_modified(item):
+            raise NotFound(item)
+        return self.delete_items((item,))
+
+    def delete_items(self, items: Sequence[str]) -> int:
+        """Delete those of `items` that exist (see Work)."""
+        if not self._before.time:
+            return self.storage_modified
+        time = self._draw()
+        return self._become(time, contents.without(self._before.items or (), items, time))
+
+    def delete_collection(self) -> int:
+        """Delete the collection with its items (see Work)."""
+        if not self._before.time:
+            return self.storage_modified
+        self.time = self._draw()
+        self.entry = KeptTime(self.time, Being.DELETED)
+        self.durable.keep_time(self.collection, self.entry)
+        return self.time
+
+    def delete_all(self) -> int:
+        """Not of one collection."""
+        raise RuntimeError("a unit of work on one collection cannot wipe the storage")
+
+    def create_batch(self) -> str:
+        """Open a batch for the collection (see Work)."""
+        self._staged = self._batches.open(self._uid, self.collection, self.storage_modified)
+        self._opened = self._staged.batch
+        return self._staged.batch
+
+    def append_to_batch(self, batch: str, changes: Sequence[Change]) -> None:
+        """Stage items (see Work)."""
+        staged = self._staged if batch == self._opened else None
+        if staged is None:
+            staged = self._find(batch)
+        self._staged = staged.with_more(changes)
+
+    def commit_batch(self, batch: str, changes: Sequence[Change]) -> int:
+        """Apply everything staged and close the batch (see Work)."""
+        self._claim = self._find(batch).with_more(changes)
+        time = self._draw()
+        staged = self._claim.changes.values()
+        return self._become(time, contents.changed(self._before.items or (), staged, time, all_at=True))
+
+    # -- at the end of the block
+
+    def stage(self) -> None:
+        """Store what was staged in a batch, if anything."""
+        if self._staged is not None:
+            self._batches.store(self._uid, self._staged)
+
+    def claim(self) -> None:
+        """Take the committed batch out of the cache, for good: nobody can commit it a second time."""
+        if self._claim is not None:
+            self._batches.remove(self._uid, self._claim)
+
+    # -- inside
+
+    def _find(self, batch: str) -> Claim:
+        return self._batches.find(self._uid, self.collection, batch, self.durable.kept)
+
+    def _draw(self) -> int:
+        return self.durable.draw_time(max(self._before.time, self._later_than))
+
+    def _become(self, time: int, items: list[StoredItem]) -> int:
+        after = Contents(time, items)
+        kept = _live(after)
+        self.durable.charge(kept.bytes - contents.size(self._before.items or ()))
+        self.durable.keep_time(self.collection, kept)
+        self.time = self.entry = time
+        self.after = after
+        return time
+
+
+def _live(after: Contents) -> KeptTime:
+    items = after.items or ()
+    return KeptTime(after.time, Being.LIVE, len(items), contents.size(items))
+
+
+def _gone(kept: KeptTime) -> Contents:
+    """How a collection that is gone reads: a loss has a time that clients have not seen, a deletion has none."""
+    return Contents(kept.time, ()) if kept.being is Being.LOST else _NOTHING
+
+
+def _held(item: Item | None) -> Held:
+    return Held(None if item is None else contents.decode(item.value), item)
+
+
+def cached_only_key(uid: int, collection: str) -> bytes:
+    """Where the items of a cached-only collection are."""
+    return b"d:%d:%s" % (uid, collection.encode())
