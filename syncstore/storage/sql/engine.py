@@ -17,7 +17,7 @@ from sqlalchemy.pool import PoolProxiedConnection
 from syncstore.errors import LockTimeout, RolledBack, Unavailable
 from syncstore.storage.sql.compiling import Statement
 from syncstore.storage.sql.connections import Connections, PoolSizes, first_line
-from syncstore.storage.sql.dialects.api import Dialect, Row, Write
+from syncstore.storage.sql.dialects.api import Dialect, LockedRow, Row, Write
 from syncstore.storage.sql.schema import users
 
 log = logging.getLogger(__name__)
@@ -106,6 +106,32 @@ class Database:
             raise RolledBack("the user's row vanished while it was being locked")
         return at
 
+    def settled(self, statement: Statement, uid: int) -> list[Row] | None:
+        """All rows of a statement about a user, read while no writer of the user is at work (see Dialect.settled).
+
+        None when one is, and when there is no such user. Waits for nobody.
+        """
+        try:
+            return self._settled_once(statement, uid)
+        except _Disconnected:
+            pass
+        try:
+            return self._settled_once(statement, uid)
+        except _Disconnected as error:
+            raise Unavailable(f"the database went away: {error}") from error
+
+    def _settled_once(self, statement: Statement, uid: int) -> list[Row] | None:
+        taken = self.connections.take()
+        try:
+            rows = self.dialect.settled(taken.dbapi_connection, statement.sql, uid)
+        except self.dialect.error as error:
+            self._fail(taken, error, in_transaction=True)
+        except BaseException:
+            self.connections.discard(taken)
+            raise
+        self.connections.give(taken)
+        return rows
+
     def _lock(self, uid: int, *, exclusive: bool, timeout: float) -> Transaction:
         try:
             return self._lock_once(uid, exclusive=exclusive, timeout=timeout)
@@ -119,15 +145,13 @@ class Database:
     def _lock_once(self, uid: int, *, exclusive: bool, timeout: float) -> Transaction:
         taken = self.connections.take()
         try:
-            high_water = self.dialect.lock_user(
-                taken.dbapi_connection, uid, exclusive=exclusive, timeout=timeout
-            )
+            row = self.dialect.lock_user(taken.dbapi_connection, uid, exclusive=exclusive, timeout=timeout)
         except self.dialect.error as error:
             self._fail(taken, error, in_transaction=True)
         except BaseException:
             self.connections.discard(taken)
             raise
-        return Transaction(self, taken, high_water, exclusive=exclusive)
+        return Transaction(self, taken, row, exclusive=exclusive)
 
     def _fail(
         self, taken: PoolProxiedConnection, error: Exception, *, in_transaction: bool = False
@@ -171,19 +195,23 @@ class _Duplicate(Exception):
 class Transaction:
     """An open transaction that holds the row of one user.
 
-    `high_water` is the user's high-water mark in milliseconds, None when the user has no row. Ends by `finish`
-    or `rollback`, once; then `open` is False. An error in between has rolled it back.
+    `high_water` is the user's high-water mark in milliseconds, None when the user has no row; `cached` are the kept
+    times as the column has them (`kept.py`). Ends by `finish` or `rollback`, once; then `open` is False. An error
+    in between has rolled it back.
     """
 
-    __slots__ = ("_database", "_exclusive", "_taken", "claimed", "high_water", "open")
+    __slots__ = ("_database", "_exclusive", "_taken", "cached", "claimed", "high_water", "open")
 
     def __init__(
-        self, database: Database, taken: PoolProxiedConnection, high_water: int | None, *, exclusive: bool
+        self, database: Database, taken: PoolProxiedConnection, row: LockedRow | None, *, exclusive: bool
     ) -> None:
         self._database = database
         self._exclusive = exclusive
         self._taken = taken
-        self.high_water = high_water
+        self.high_water: int | None = None
+        self.cached: bytes | None = None
+        if row is not None:
+            self.high_water, self.cached = row
         self.open = True
         self.claimed = False  # by the one unit of work that may finish it
 

@@ -1,7 +1,11 @@
-"""The listing of a collection as one statement for each shape of query, and the values that go with it."""
+"""The listing of a collection as one statement for each shape of query, and the values that go with it.
+
+Also the collection as a whole, for a layer that keeps copies.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -20,10 +24,12 @@ from sqlalchemy import (
     union_all,
 )
 
+from syncstore.clock import MS_PER_TICK
 from syncstore.storage.api import Position, Query
+from syncstore.storage.durable import Whole
 from syncstore.storage.sql import clauses
 from syncstore.storage.sql.compiling import Statement
-from syncstore.storage.sql.dialects.api import Dialect
+from syncstore.storage.sql.dialects.api import Dialect, Row
 from syncstore.storage.sql.schema import bso, user_collections
 
 _NO_LIMIT = 2**31
@@ -36,6 +42,7 @@ class Listings:
         self._dialect = dialect
         # per instance: a cache on the method itself would keep every instance alive
         self._shapes = cache(self._compile)
+        self.whole = self._whole()
 
     def statement(self, query: Query) -> Statement:
         """The statement for a query's shape: (collection time, id, modified, sortindex[, payload]) rows.
@@ -97,6 +104,27 @@ class Listings:
             items = select(*items.subquery("items").c)
         return Statement("find", union_all(head, items), self._dialect.compiler)
 
+    def _whole(self) -> Statement:
+        """All items of a collection of at most `most` bytes: (None, id, modified, sortindex, payload, ttl) rows.
+
+        One more row has the collection's time, no id, and the bytes in the place of `modified`. The bytes are looked
+        at in the same statement, the same snapshot, and a collection that is too large costs no more than that.
+        """
+        mine = user_collections.c
+        this = and_(mine.userid == clauses.uid, mine.collection == clauses.collection)
+        columns = [bso.c.id, bso.c.modified, bso.c.sortindex, bso.c.payload, bso.c.ttl]
+        head = select(
+            mine.last_modified,
+            self._nothing(bso.c.id),
+            mine.total_bytes,
+            *(self._nothing(column) for column in columns[2:]),
+        ).where(this)
+        size = select(mine.total_bytes).where(this).scalar_subquery()
+        items = select(self._nothing(mine.last_modified), *columns).where(
+            bso.c.userid == clauses.uid, bso.c.collection == clauses.collection, size <= bindparam("most")
+        )
+        return Statement("whole", union_all(head, items), self._dialect.compiler)
+
     def _nothing(self, column: Column[Any]) -> ColumnElement[Any]:
         """NULL; PostgreSQL wants it of the type that the union's other part has there."""
         return cast(null(), column.type) if self._dialect.name == "postgresql" else null()
@@ -127,6 +155,17 @@ def _behind(sort: str, after: str) -> ColumnElement[bool]:
     if after == "null":
         return and_(bso.c.sortindex.is_(None), bso.c.id < id_)
     return or_(bso.c.sortindex < key, bso.c.sortindex.is_(None), and_(bso.c.sortindex == key, bso.c.id < id_))
+
+
+def whole_of(rows: Sequence[Row], dialect: Dialect, most: int) -> Whole:
+    """What the rows of `Listings.whole` say."""
+    if not rows:
+        return Whole(0, ())
+    # No database promises that the head comes first.
+    at = next(at for at, row in enumerate(rows) if row[1] is None)
+    modified, _, size = rows[at][:3]
+    items = None if size > most else dialect.whole_items([*rows[:at], *rows[at + 1 :]])
+    return Whole(modified // MS_PER_TICK, items)
 
 
 def listing_parameters(uid: int, collection: int, query: Query, now: int) -> dict[str, object]:

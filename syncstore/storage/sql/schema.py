@@ -3,7 +3,9 @@
 The family is the one that sync servers have always had (sync-api section 19), with these differences:
 
 * `storage_users` is new: one row per user with the high-water mark of time, the row that every writer locks. It
-  outlives the collections, so no time is ever handed out twice.
+  outlives the collections, so no time is ever handed out twice. `cached` has the times of collections whose
+  items live in a cache alone (`kept.py`), here so that the locking statement reads them on its way; it is NULL
+  for a user without any.
 * `user_collections` keeps `count` and `total_bytes`, changed in the transaction that changes the items, so
   that quota and usage never sum over items. Expired items count until they are purged; readers subtract them,
   which touches only expired rows.
@@ -14,6 +16,7 @@ The family is the one that sync servers have always had (sync-api section 19), w
 * `batch_uploads.created` holds what used to be encoded in the batch's id, which is random now.
 * userid is BIGINT: the protocol allows ten digits. Ids are compared as bytes, without padding and with case:
   MySQL's default collations would take "a", "A" and "a " for one id.
+* `cache_servers` is new: the state of each cache server, which all processes share (`storage.durable`).
 
 Times are milliseconds since the epoch, multiples of 10, as existing databases have them.
 """
@@ -53,6 +56,9 @@ ItemId = (
 CollectionName = String(32).with_variant(
     VARCHAR(32, charset="ascii", collation="ascii_bin"), "mysql", "mariadb"
 )
+ServerName = String(255).with_variant(
+    VARCHAR(255, charset="ascii", collation="ascii_bin"), "mysql", "mariadb"
+)
 # PostgreSQL's text cannot hold U+0000, which a payload may contain; its bytea can.
 Payload = (
     Text()
@@ -65,6 +71,7 @@ users = Table(
     metadata,
     Column("userid", BigInteger, primary_key=True, autoincrement=False),
     Column("high_water", BigInteger, nullable=False),
+    Column("cached", LargeBinary, nullable=True),
 )
 
 collections = Table(
@@ -128,4 +135,11 @@ batch_upload_items = Table(
     Column("payload", Payload, nullable=True),
     Column("payload_size", Integer, nullable=True),
     Column("ttl_offset", Integer, nullable=True),
+)
+
+cache_servers = Table(
+    "cache_servers",
+    metadata,
+    Column("name", ServerName, primary_key=True),
+    Column("epoch", BigInteger, nullable=False),
 )

@@ -19,6 +19,7 @@ from syncstore.storage.sql.schema import (
     batch_upload_items,
     batch_uploads,
     bso,
+    cache_servers,
     collections,
     user_collections,
     users,
@@ -42,6 +43,23 @@ class Statements:
             "set_high_water",
             update(users).where(users.c.userid == clauses.uid).values(high_water=bindparam("time")),
         )
+        self.set_times = compiled(
+            "set_times",
+            update(users)
+            .where(users.c.userid == clauses.uid)
+            .values(high_water=bindparam("time"), cached=bindparam("cached")),
+        )
+        server = cache_servers.c.name == bindparam("name")
+        self.epoch = compiled("epoch", select(cache_servers.c.epoch).where(server))
+        self.advance_epoch = compiled(
+            "advance_epoch",
+            update(cache_servers)
+            .where(server, cache_servers.c.epoch == bindparam("seen"))
+            .values(epoch=bindparam("next")),
+        )
+        self.add_server = compiled(
+            "add_server", insert(cache_servers).values(name=bindparam("name"), epoch=bindparam("next"))
+        )
 
         self.collection_names = compiled(
             "collection_names", select(collections.c.collectionid, collections.c.name)
@@ -62,7 +80,12 @@ class Statements:
         # One statement is one snapshot: the storage's time with whatever else is asked.
         self.collection_times = compiled(
             "collection_times",
-            select(users.c.high_water, user_collections.c.collection, user_collections.c.last_modified)
+            select(
+                users.c.high_water,
+                user_collections.c.collection,
+                user_collections.c.last_modified,
+                users.c.cached,
+            )
             .select_from(users.outerjoin(user_collections, user_collections.c.userid == users.c.userid))
             .where(users.c.userid == clauses.uid),
         )
@@ -75,6 +98,7 @@ class Statements:
                 user_collections.c.total_bytes,
                 self._expired(func.count()),
                 self._expired(func.coalesce(func.sum(bso.c.payload_size), 0)),
+                users.c.cached,
             )
             .select_from(users.outerjoin(user_collections, user_collections.c.userid == users.c.userid))
             .where(users.c.userid == clauses.uid),

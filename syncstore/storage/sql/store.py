@@ -10,17 +10,23 @@ from syncstore.clock import MS_PER_TICK, Clock
 from syncstore.errors import NotFound
 from syncstore.locks.api import Locks
 from syncstore.storage.api import Page, Position, Query, Totals
+from syncstore.storage.durable import Sums, Times, Whole
+from syncstore.storage.sql import kept
 from syncstore.storage.sql.batches import Batches
+from syncstore.storage.sql.dialects.api import Row
 from syncstore.storage.sql.engine import Database
-from syncstore.storage.sql.listings import Listings, listing_parameters
+from syncstore.storage.sql.listings import Listings, listing_parameters, whole_of
 from syncstore.storage.sql.names import CollectionNames
+from syncstore.storage.sql.quota import Quota
 from syncstore.storage.sql.statements import Statements
 from syncstore.storage.sql.work import SqlWork, Workplace
 
 
 class SqlStorage:
-    """A storage on one SQL database (see `storage.api.Storage`). `quota` is in bytes per user, None for none;
-    `batch_lifetime` in seconds."""
+    """A storage on one SQL database (see `storage.api.Storage` and `storage.durable.DurableStorage`).
+
+    `quota` is in bytes per user, None for none; `batch_lifetime` in seconds.
+    """
 
     def __init__(
         self,
@@ -38,38 +44,44 @@ class SqlStorage:
         self._listings = Listings(database.dialect)
         self._clock = clock
         batches = Batches(database.dialect, statements, clock, batch_lifetime)
-        self._place = Workplace(database, statements, self._names, locks, clock, batches, quota)
+        limit = None if quota is None else Quota(statements, quota)
+        self._place = Workplace(database, statements, self._names, locks, clock, batches, limit)
 
     def collection_times(self, uid: int) -> Totals:
         """The time of every existing collection (see Storage)."""
         rows = self._database.query(self._statements.collection_times, {"uid": uid})
         if not rows:
             return Totals(0, {})
+        return Totals(rows[0][0] // MS_PER_TICK, self._collection_times(rows))
+
+    def _collection_times(self, rows: Sequence[Row]) -> dict[str, int]:
         name = self._names.name
-        times = {name(number): time // MS_PER_TICK for _, number, time in rows if number is not None}
-        return Totals(rows[0][0] // MS_PER_TICK, times)
+        return {name(number): time // MS_PER_TICK for _, number, time, _ in rows if number is not None}
 
     def collection_counts(self, uid: int) -> Totals:
         """The number of live items of every collection that has any (see Storage)."""
-        modified, rows = self._totals(uid)
-        return Totals(modified, {name: items for name, items, _ in rows})
+        sums = self.sums(uid)
+        return Totals(sums.modified, sums.items)
 
     def collection_usage(self, uid: int) -> Totals:
         """The payload bytes of the live items of every collection that has any (see Storage)."""
-        modified, rows = self._totals(uid)
-        return Totals(modified, {name: size for name, _, size in rows})
+        sums = self.sums(uid)
+        return Totals(sums.modified, sums.bytes)
 
-    def _totals(self, uid: int) -> tuple[int, list[tuple[str, int, int]]]:
+    def sums(self, uid: int) -> Sums:
+        """Counts and sizes of the live items (see DurableStorage)."""
         values = {"uid": uid, "now": self._clock.now_ms()}
         rows = self._database.query(self._statements.collection_totals, values)
         if not rows:
-            return 0, []
-        live = [
-            (self._names.name(number), int(items - expired_items), int(size - expired_size))
-            for _, number, items, size, expired_items, expired_size in rows
-            if number is not None and items > expired_items
-        ]
-        return rows[0][0] // MS_PER_TICK, live
+            return Sums(0, {}, {}, kept.NONE)
+        items: dict[str, int] = {}
+        sizes: dict[str, int] = {}
+        for _, number, count, size, expired, expired_size, _ in rows:
+            if number is not None and count > expired:
+                name = self._names.name(number)
+                items[name] = int(count - expired)
+                sizes[name] = int(size - expired_size)
+        return Sums(rows[0][0] // MS_PER_TICK, items, sizes, kept.decode(rows[0][-1]))
 
     def collection_modified(self, uid: int, collection: str) -> int:
         """The collection's time (see Storage)."""
@@ -121,6 +133,47 @@ class SqlStorage:
     ) -> SqlWork:
         """Open a unit of work (see Storage)."""
         return SqlWork(self._place, uid, collection, items, create=create)
+
+    # -- for a layer above
+
+    def times(self, uid: int) -> Times:
+        """All times, by a plain read (see DurableStorage)."""
+        return self._times(self._database.query(self._statements.collection_times, {"uid": uid}))
+
+    def settled_times(self, uid: int) -> Times | None:
+        """All times, while no writer of the user is at work (see DurableStorage)."""
+        rows = self._database.settled(self._statements.collection_times, uid)
+        return None if rows is None else self._times(rows)
+
+    def _times(self, rows: Sequence[Row]) -> Times:
+        if not rows:
+            return Times(0, {}, kept.NONE)
+        return Times(rows[0][0] // MS_PER_TICK, self._collection_times(rows), kept.decode(rows[0][-1]))
+
+    def whole(self, uid: int, collection: str, most_bytes: int) -> Whole:
+        """A collection with all its items, unless it is too large (see DurableStorage)."""
+        number = self._names.number(collection)
+        if number is None:
+            return Whole(0, ())
+        values = {"uid": uid, "collection": number, "most": most_bytes}
+        rows = self._database.query(self._listings.whole, values)
+        return whole_of(rows, self._database.dialect, most_bytes)
+
+    def lock_for_times(self, uid: int, collection: str) -> SqlWork:
+        """Open a unit of work on the kept time of a collection (see DurableStorage)."""
+        return SqlWork(self._place, uid, collection, times_only=True)
+
+    def epoch(self, server: str) -> int:
+        """The state of a cache server (see DurableStorage)."""
+        rows = self._database.query(self._statements.epoch, {"name": server})
+        return int(rows[0][0]) if rows else 0
+
+    def advance_epoch(self, server: str, seen: int) -> bool:
+        """Count the epoch up if it still is `seen` (see DurableStorage)."""
+        values = {"name": server, "seen": seen, "next": seen + 1}
+        if self._database.execute(self._statements.advance_epoch, values):
+            return True
+        return seen == 0 and self._database.insert_if_new(self._statements.add_server, values)
 
     def check(self) -> None:
         """Run the cheapest statement (see Storage)."""

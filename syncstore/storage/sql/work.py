@@ -7,35 +7,29 @@ a batch commit stages, and leaving the block with an exception takes that back.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import NamedTuple
 
 from syncstore.bso import Change
 from syncstore.clock import MS_PER_TICK, Clock
-from syncstore.errors import NotFound, OverQuota, Unavailable
+from syncstore.errors import NotFound, OverQuota, RolledBack
 from syncstore.locks.api import WHOLE_STORAGE, LockHandle, Locks
 from syncstore.locks.sql import SqlGrant
+from syncstore.storage.durable import KeptTime
 from syncstore.storage.sql.batches import Batches
 from syncstore.storage.sql.changes import rows_of
 from syncstore.storage.sql.clauses import MAX_IDS
 from syncstore.storage.sql.dialects.api import StoredRow, Write
 from syncstore.storage.sql.engine import Database, Transaction
 from syncstore.storage.sql.names import CollectionNames
+from syncstore.storage.sql.quota import Quota
 from syncstore.storage.sql.statements import Statements
-
-# A user who writes faster than the clock ticks waits for it, this many ticks at most. A clock that is further
-# behind (other machines' clocks, a small step back) is overtaken; one that is behind by more than _LOST_TICKS was
-# set wrong, here or at an earlier write, and times in the far future would stay with the user for ever.
-_WAIT_TICKS = 5
-_LOST_TICKS = 60 * 100
-_RETRY_AFTER_CLOCK = 60
-# Bytes. With less left clients are told how much it is (sync-api section 11), so it has to be exact.
-_NEARLY_FULL = 1024 * 1024
+from syncstore.storage.sql.user_row import UserRow
 
 
 class Workplace(NamedTuple):
-    """What every unit of work of one store shares. `quota` is in bytes, None when there is none."""
+    """What every unit of work of one store shares."""
 
     database: Database
     statements: Statements
@@ -43,11 +37,14 @@ class Workplace(NamedTuple):
     locks: Locks
     clock: Clock
     batches: Batches
-    quota: int | None
+    quota: Quota | None
 
 
 class SqlWork:
-    """A unit of work on SQL (see `storage.api.Work`)."""
+    """A unit of work on SQL (see `storage.api.Work` and `storage.durable.DurableWork`).
+
+    With `times_only` the collection has no rows, here at least: its name is the lock's, and no more.
+    """
 
     __slots__ = (
         "_at",
@@ -59,18 +56,26 @@ class SqlWork:
         "_existing",
         "_handle",
         "_items",
-        "_mark",
         "_modified",
         "_number",
         "_place",
         "_present",
         "_quota_left",
+        "_times_only",
         "_uid",
+        "_user",
         "_writes",
     )
 
     def __init__(
-        self, place: Workplace, uid: int, collection: str | None, items: Sequence[str], *, create: bool
+        self,
+        place: Workplace,
+        uid: int,
+        collection: str | None,
+        items: Sequence[str] = (),
+        *,
+        create: bool = False,
+        times_only: bool = False,
     ) -> None:
         if len(items) > MAX_IDS:
             raise ValueError(f"a unit of work takes at most {MAX_IDS} items, not {len(items)}")
@@ -79,6 +84,7 @@ class SqlWork:
         self._collection = collection
         self._items = items
         self._create = create
+        self._times_only = times_only
         self._number: int | None = None
         self._present = False
         self._modified = self._count = self._bytes = 0
@@ -91,14 +97,14 @@ class SqlWork:
 
     def __enter__(self) -> SqlWork:
         place = self._place
-        if self._collection is not None:
+        if self._collection is not None and not self._times_only:
             # Before the lock: the names have a transaction of their own, which SQLite could not run beside ours.
             names = place.names
             self._number = names.create(self._collection) if self._create else names.number(self._collection)
         self._handle = place.locks.write(self._uid, self._collection or WHOLE_STORAGE)
         try:
             self._at = self._transaction(self._handle)
-            self._mark = (self._at.high_water or 0) // MS_PER_TICK
+            self._user = UserRow(self._at, self._uid)
             if self._number is not None:
                 self._read_state(self._number)
         except BaseException as error:
@@ -140,19 +146,27 @@ class SqlWork:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if kind is None and self._writes:
-                self._at.finish(self._writes)
+            if kind is None and (self._writes or self._user.time is not None):
+                self._commit()
             else:
                 self._at.rollback()
         finally:
             self._handle.__exit__(kind, error, trace)
+
+    def _commit(self) -> None:
+        if not self._at.open:
+            # A statement failed, which took all back, and the block went on all the same.
+            raise RolledBack("the transaction ended before its commit")
+        if self._user.time is not None:
+            self._writes.append(self._user.write(self._place.statements, self._user.time))
+        self._at.finish(self._writes)
 
     # -- what was before
 
     @property
     def storage_modified(self) -> int:
         """The storage's time before this work (see Work)."""
-        return self._mark
+        return self._user.mark
 
     @property
     def collection_modified(self) -> int:
@@ -171,12 +185,22 @@ class SqlWork:
         """Bytes left after the change (see Work)."""
         return self._quota_left
 
+    @property
+    def kept(self) -> Mapping[str, KeptTime]:
+        """The kept times when the row was locked (see DurableWork)."""
+        return self._user.kept
+
+    def epoch(self, server: str) -> int:
+        """The epoch of a cache server, as of now and so later than the lock (see DurableWork)."""
+        rows = self._at.query(self._place.statements.epoch, {"name": server})
+        return int(rows[0][0]) if rows else 0
+
     # -- the change
 
     def put(self, changes: Sequence[Change]) -> int:
         """Create or partially update items (see Work)."""
-        time = self._draw_time()
         number = self._written_collection()
+        time = self._draw_time()
         rows = rows_of(self._uid, number, changes, self._existing, time * MS_PER_TICK)
         self._charge(rows.bytes, rows.expired_bytes, time)
         upsert = self._place.database.dialect.put_items
@@ -197,7 +221,7 @@ class SqlWork:
         """Delete those of `items` that exist (see Work)."""
         if self._number is None or not self._present:
             self._begin_change()
-            return self._mark
+            return self._user.mark
         time = self._draw_time()
         gone = [item for item in dict.fromkeys(items) if item in self._existing]
         if gone:
@@ -212,15 +236,15 @@ class SqlWork:
         """Delete the collection with its items (see Work)."""
         if self._number is None or not self._present:
             self._begin_change()
-            return self._mark
+            return self._user.mark
         time = self._draw_time()
         statements = self._place.statements
         values = {"uid": self._uid, "collection": self._number}
         self._writes += [
             statements.delete_collection_items.write(values),
             statements.delete_collection.write(values),
-            self._high_water(time),
         ]
+        self._user.time = time
         return time
 
     def delete_all(self) -> int:
@@ -233,8 +257,9 @@ class SqlWork:
             statements.delete_user_collections.write(values),
             statements.delete_user_staged.write(values),
             statements.delete_user_batches.write(values),
-            self._high_water(time),
         ]
+        self._user.delete_kept(time)
+        self._user.time = time
         return time
 
     def create_batch(self) -> str:
@@ -266,6 +291,27 @@ class SqlWork:
         self._note_collection(number, time, added.items, added.bytes)
         return time
 
+    # -- kept times
+
+    def draw_time(self, later_than: int = 0) -> int:
+        """The time of this work's write, which has none in SQL (see DurableWork)."""
+        self._user.time = self._draw_time(later_than)
+        return self._user.time
+
+    def keep_time(self, collection: str, kept: KeptTime) -> None:
+        """Keep this time when the work commits (see DurableWork)."""
+        self._user.keep(collection, kept)
+
+    def charge(self, more: int) -> None:
+        """Refuse `more` bytes above the quota (see DurableWork)."""
+        time = self._user.time
+        try:
+            self._charge(more, 0, self._place.clock.now() if time is None else time)
+        except OverQuota:
+            self._writes.clear()  # a work that was refused writes nothing, however its block ends
+            self._user.time = None
+            raise
+
     # -- inside
 
     def _begin_change(self) -> None:
@@ -278,25 +324,9 @@ class SqlWork:
             raise RuntimeError("the work was opened neither to create its collection nor for an existing one")
         return self._number
 
-    def _draw_time(self) -> int:
-        """The time of this write: the present, and later than everything of this user before."""
+    def _draw_time(self, later_than: int = 0) -> int:
         self._begin_change()
-        clock = self._place.clock
-        earliest = self._mark + 1
-        ahead = earliest - clock.now()
-        if ahead > _LOST_TICKS:
-            raise Unavailable(
-                f"the clock is {ahead // 100} s behind the last write of user {self._uid}", _RETRY_AFTER_CLOCK
-            )
-        deadline = clock.monotonic() + _WAIT_TICKS * 0.01
-        while 0 < ahead <= _WAIT_TICKS and clock.monotonic() < deadline:
-            clock.sleep(ahead * 0.01 - clock.now_ms() % MS_PER_TICK * 0.001)
-            ahead = earliest - clock.now()
-        return max(earliest, clock.now())
-
-    def _high_water(self, time: int) -> Write:
-        values = {"uid": self._uid, "time": time * MS_PER_TICK}
-        return self._place.statements.set_high_water.write(values)
+        return self._user.draw(self._place.clock, later_than)
 
     def _note_collection(self, number: int, time: int, more_items: int, more_bytes: int) -> None:
         statements = self._place.statements
@@ -308,20 +338,17 @@ class SqlWork:
             "items": self._count + more_items,
             "bytes": self._bytes + more_bytes,
         }
-        self._writes += [statement.write(values), self._high_water(time)]
+        self._writes.append(statement.write(values))
+        self._user.time = time
 
     def _charge(self, more: int, replaced_expired: int, time: int) -> None:
-        """Refuse a change that ends above the quota. Items that expired and are not purged yet do not count."""
         quota = self._place.quota
-        if quota is None:
-            return
-        statements, values = self._place.statements, {"uid": self._uid, "now": time * MS_PER_TICK}
-        used = int(self._at.query(statements.used_bytes, values)[0][0]) + more
-        if used > quota - _NEARLY_FULL:
-            # Only now the price of looking at expired rows. Those that the change replaces are gone from `more`.
-            expired = int(self._at.query(statements.expired_bytes, values)[0][0])
-            used -= expired - replaced_expired
-        # What takes the place of an expired item is all new, however long that was.
-        if used > quota and more + replaced_expired > 0:
-            raise OverQuota(used, quota)
-        self._quota_left = max(0, quota - used)
+        if quota is not None:
+            self._quota_left = quota.charge(
+                self._at,
+                self._uid,
+                time,
+                more,
+                kept=self._user.kept_bytes,
+                replaced_expired=replaced_expired,
+            )

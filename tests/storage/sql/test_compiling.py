@@ -8,7 +8,7 @@ from sqlalchemy.dialects import mysql, sqlite
 from sqlalchemy.engine.interfaces import Dialect
 
 from syncstore.storage.sql.compiling import IdsStatement, RowsStatement, Statement
-from syncstore.storage.sql.schema import bso, users
+from syncstore.storage.sql.schema import bso, collections, users
 
 QMARK = sqlite.dialect(paramstyle="qmark")
 FORMAT = mysql.dialect(paramstyle="format")
@@ -74,11 +74,11 @@ def test_ids_in_the_text_are_hexadecimal_and_not_padded() -> None:
 
 @pytest.mark.parametrize("dialect", [QMARK, FORMAT], ids=["qmark", "format"])
 def test_any_number_of_rows_is_one_insert(dialect: Dialect) -> None:
-    statement = RowsStatement("add", insert(users), users, dialect)
+    statement = RowsStatement("add", insert(collections), collections, dialect)
     mark = "?" if dialect is QMARK else "%s"
     for rows in ([(1, 2)], [(1, 2), (3, 4), (5, 6)], [(7, 8), (9, 10), (11, 12)]):
         write = statement.write(rows)
         group = f"({mark}, {mark})"
         values = ", ".join([group] * len(rows))
-        assert write.sql == f"/* add */ INSERT INTO storage_users (userid, high_water) VALUES {values}"
+        assert write.sql == f"/* add */ INSERT INTO collections (collectionid, name) VALUES {values}"
         assert list(write.parameters) == [value for row in rows for value in row]

@@ -14,6 +14,7 @@ from sqlalchemy import Insert, Select, Table
 from sqlalchemy.engine.interfaces import Dialect as SqlalchemyDialect
 
 from syncstore.bso import BSO
+from syncstore.storage.durable import StoredItem
 
 Connection = Any  # a DBAPI connection: PEP 249 gives no types
 Row = tuple[Any, ...]
@@ -29,6 +30,10 @@ class Waits(NamedTuple):
     lock: float
     connect: float
     answer: float
+
+
+LockedRow = tuple[int, bytes | None]
+"""What the locking statement reads of a user: the high-water mark in milliseconds, and the kept times."""
 
 
 class Write(NamedTuple):
@@ -91,9 +96,20 @@ class Dialect(Protocol):
     def execute(self, connection: Connection, sql: str, parameters: Sequence[object]) -> int:
         """Run one statement; the number of rows it touched."""
 
-    def lock_user(self, connection: Connection, uid: int, *, exclusive: bool, timeout: float) -> int | None:
-        """Begin a transaction and lock the user's row in its first statement; the high-water mark in
-        milliseconds, or None when the user has no row. The lock is waited for at most `timeout` seconds."""
+    def lock_user(
+        self, connection: Connection, uid: int, *, exclusive: bool, timeout: float
+    ) -> LockedRow | None:
+        """Begin a transaction and lock the user's row in its first statement; None when the user has no row.
+        The lock is waited for at most `timeout` seconds."""
+
+    def settled(self, connection: Connection, sql: str, uid: int) -> list[Row] | None:
+        """All rows of a statement whose one parameter is the user, while no writer of the user is at work.
+
+        Three statements: a shared lock on the user's row, first in its transaction and not waited for; then `sql`,
+        whose snapshot is newer than the lock; then the end, without effect, which spares PostgreSQL the sync of
+        a commit. None when the row is held or missing: one that is inserted and not committed is nothing to wait
+        for in PostgreSQL, and its writer is not seen.
+        """
 
     def finish(self, connection: Connection, writes: Sequence[Write]) -> None:
         """Run the writes in order and COMMIT."""
@@ -129,6 +145,9 @@ class Dialect(Protocol):
 
     def items(self, rows: Sequence[Row]) -> list[BSO]:
         """BSOs of rows that end in (id, modified in ms, sortindex, payload)."""
+
+    def whole_items(self, rows: Sequence[Row]) -> list[StoredItem]:
+        """Items of rows (..., id, modified in ms, sortindex, payload, ttl in ms)."""
 
     def stored(self, rows: Sequence[Row]) -> dict[str, StoredRow]:
         """What is stored, by id, of rows (..., ..., ..., id or None, modified, sortindex, payload_size, ttl)."""

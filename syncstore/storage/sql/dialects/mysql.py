@@ -19,20 +19,26 @@ from sqlalchemy.engine import URL
 from sqlalchemy.engine.interfaces import Dialect as SqlalchemyDialect
 
 from syncstore.bso import BSO
+from syncstore.storage.durable import StoredItem
 from syncstore.storage.sql.compiling import RowsStatement
 from syncstore.storage.sql.dialects.api import (
     Connection,
     Fault,
     ItemRow,
+    LockedRow,
     Row,
     StagedRow,
     StoredRow,
     Waits,
     Write,
 )
-from syncstore.storage.sql.schema import batch_upload_items, bso
+from syncstore.storage.sql.schema import NEVER, batch_upload_items, bso
 
-_LOCK = "BEGIN; /* lock_user */ SELECT high_water FROM storage_users WHERE userid = %d "
+_LOCK = "BEGIN; /* lock_user */ SELECT high_water, cached FROM storage_users WHERE userid = %d "
+_SETTLED = (
+    "BEGIN; /* share_user */ SELECT 1 FROM storage_users WHERE userid = %d {share} SKIP LOCKED; %s; ROLLBACK"
+)
+_SHARE_MARIADB, _SHARE_MYSQL = "LOCK IN SHARE MODE", "FOR SHARE"  # each refuses the other's before NOWAIT
 _POLL_SECONDS = 0.02
 
 # Codes of the server and the client library (errmsg.h, mysqld_error.h).
@@ -52,6 +58,7 @@ class MysqlDialect:
 
     def __init__(self, url: URL, waits: Waits) -> None:
         self._waits = waits
+        self._share = _SHARE_MARIADB
         self.compiler = sqlalchemy_mysql.dialect(paramstyle="format")
         self._put = self._rows("put_items", bso, ("sortindex", "modified", "payload", "payload_size", "ttl"))
         self._touch = self._rows("touch_items", bso, ("sortindex", "modified", "ttl"))
@@ -86,6 +93,7 @@ class MysqlDialect:
 
     def prepare(self, connection: Connection) -> None:
         """Isolation, the bound of lock waits, and no silent truncation of a value."""
+        self._share = _SHARE_MARIADB if "MariaDB" in connection.get_server_info() else _SHARE_MYSQL
         cursor = connection.cursor()
         cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
         cursor.execute(f"SET SESSION innodb_lock_wait_timeout = {max(1, int(self._waits.lock))}")
@@ -107,13 +115,15 @@ class MysqlDialect:
         cursor.close()
         return touched
 
-    def lock_user(self, connection: Connection, uid: int, *, exclusive: bool, timeout: float) -> int | None:
+    def lock_user(
+        self, connection: Connection, uid: int, *, exclusive: bool, timeout: float
+    ) -> LockedRow | None:
         """BEGIN and SELECT ... FOR UPDATE in one packet.
 
         InnoDB waits whole seconds and at least one. A shorter timeout than that asks again and again without
         waiting, which only locks of odd settings do.
         """
-        sql = _LOCK % uid + ("FOR UPDATE" if exclusive else "LOCK IN SHARE MODE")
+        sql = _LOCK % uid + ("FOR UPDATE" if exclusive else self._share)
         if timeout == self._waits.lock and timeout >= 1:
             return self._begin(connection, sql)
         deadline = time.monotonic() + timeout
@@ -126,13 +136,25 @@ class MysqlDialect:
                 self.rollback(connection)
                 time.sleep(_POLL_SECONDS)
 
-    def _begin(self, connection: Connection, sql: str) -> int | None:
+    def _begin(self, connection: Connection, sql: str) -> LockedRow | None:
         cursor = connection.cursor()
         cursor.execute(sql)
         cursor.nextset()
-        row = cursor.fetchone()
+        row: LockedRow | None = cursor.fetchone()
         cursor.close()
-        return None if row is None else row[0]
+        return row
+
+    def settled(self, connection: Connection, sql: str, uid: int) -> list[Row] | None:
+        """All in one packet (see Dialect); at READ COMMITTED each statement in it has a snapshot of its own."""
+        cursor = connection.cursor()
+        cursor.execute(_SETTLED.format(share=self._share) % (uid, sql % uid))
+        cursor.nextset()
+        granted = cursor.fetchone() is not None
+        cursor.nextset()
+        rows: list[Row] = list(cursor.fetchall())
+        cursor.nextset()
+        cursor.close()
+        return rows if granted else None
 
     def finish(self, connection: Connection, writes: Sequence[Write]) -> None:
         """The writes and COMMIT in one packet; the server stops at the first statement that fails."""
@@ -194,6 +216,15 @@ class MysqlDialect:
     def items(self, rows: Sequence[Row]) -> list[BSO]:
         """BSOs of rows that end in (id, modified in ms, sortindex, payload); ids come as bytes."""
         return [BSO(row[-4].decode("ascii"), row[-3] // 10, row[-1], row[-2]) for row in rows]
+
+    def whole_items(self, rows: Sequence[Row]) -> list[StoredItem]:
+        """Items with their expiry (see Dialect); ids come as bytes."""
+        return [
+            StoredItem(
+                row[1].decode("ascii"), row[2] // 10, row[4], row[3], None if row[5] == NEVER else row[5]
+            )
+            for row in rows
+        ]
 
     def stored(self, rows: Sequence[Row]) -> dict[str, StoredRow]:
         """What is stored, by id (see Dialect)."""

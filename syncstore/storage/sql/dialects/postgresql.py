@@ -32,11 +32,13 @@ from sqlalchemy.engine import URL
 from sqlalchemy.engine.interfaces import Dialect as SqlalchemyDialect
 
 from syncstore.bso import BSO
+from syncstore.storage.durable import StoredItem
 from syncstore.storage.sql.compiling import Statement
 from syncstore.storage.sql.dialects.api import (
     Connection,
     Fault,
     ItemRow,
+    LockedRow,
     Row,
     StagedRow,
     StoredRow,
@@ -44,9 +46,10 @@ from syncstore.storage.sql.dialects.api import (
     Write,
 )
 from syncstore.storage.sql.dialects.on_conflict import on_conflict
-from syncstore.storage.sql.schema import batch_upload_items, bso
+from syncstore.storage.sql.schema import NEVER, batch_upload_items, bso
 
-_LOCK = "BEGIN; /* lock_user */ SELECT high_water FROM storage_users WHERE userid = %d "
+_LOCK = "BEGIN; /* lock_user */ SELECT high_water, cached FROM storage_users WHERE userid = %d "
+_SETTLED = "BEGIN; /* share_user */ SELECT 1 FROM storage_users WHERE userid = %d FOR SHARE SKIP LOCKED; %s; ROLLBACK"
 _ITEM_COLUMNS = ("sortindex", "modified", "payload", "payload_size", "ttl")
 # How much longer we wait than the server, in seconds: an answer of its own, if only that time is up, is better.
 _GRACE = 1.0
@@ -111,7 +114,9 @@ class PostgresqlDialect:
         touched: int = connection.execute(sql, parameters).rowcount
         return touched
 
-    def lock_user(self, connection: Connection, uid: int, *, exclusive: bool, timeout: float) -> int | None:
+    def lock_user(
+        self, connection: Connection, uid: int, *, exclusive: bool, timeout: float
+    ) -> LockedRow | None:
         """BEGIN and SELECT ... FOR UPDATE in one message."""
         sql = _LOCK % uid + ("FOR UPDATE" if exclusive else "FOR SHARE")
         if timeout <= 0:
@@ -121,8 +126,17 @@ class PostgresqlDialect:
         cursor = connection.execute(sql, prepare=False)
         while cursor.nextset():
             pass
-        row = cursor.fetchone()
-        return None if row is None else row[0]
+        row: LockedRow | None = cursor.fetchone()
+        return row
+
+    def settled(self, connection: Connection, sql: str, uid: int) -> list[Row] | None:
+        """All in one message (see Dialect); at READ COMMITTED each statement in it has a snapshot of its own."""
+        cursor = connection.execute(_SETTLED % (uid, sql % uid), prepare=False)
+        cursor.nextset()
+        granted = cursor.fetchone() is not None
+        cursor.nextset()
+        rows: list[Row] = cursor.fetchall()
+        return rows if granted else None
 
     def finish(self, connection: Connection, writes: Sequence[Write]) -> None:
         """All writes in one statement, then COMMIT.
@@ -182,6 +196,13 @@ class PostgresqlDialect:
     def items(self, rows: Sequence[Row]) -> list[BSO]:
         """BSOs of rows that end in (id, modified in ms, sortindex, payload); payloads come as bytes."""
         return [BSO(row[-4], row[-3] // 10, row[-1].decode(), row[-2]) for row in rows]
+
+    def whole_items(self, rows: Sequence[Row]) -> list[StoredItem]:
+        """Items with their expiry (see Dialect); payloads come as bytes."""
+        return [
+            StoredItem(row[1], row[2] // 10, row[4].decode(), row[3], None if row[5] == NEVER else row[5])
+            for row in rows
+        ]
 
     def stored(self, rows: Sequence[Row]) -> dict[str, StoredRow]:
         """What is stored, by id (see Dialect)."""

@@ -19,11 +19,13 @@ from sqlalchemy.engine import URL
 
 from syncstore.bso import BSO
 from syncstore.errors import ConfigError
+from syncstore.storage.durable import StoredItem
 from syncstore.storage.sql.compiling import RowsStatement
 from syncstore.storage.sql.dialects.api import (
     Connection,
     Fault,
     ItemRow,
+    LockedRow,
     Row,
     StagedRow,
     StoredRow,
@@ -31,9 +33,9 @@ from syncstore.storage.sql.dialects.api import (
     Write,
 )
 from syncstore.storage.sql.dialects.on_conflict import on_conflict
-from syncstore.storage.sql.schema import batch_upload_items, bso
+from syncstore.storage.sql.schema import NEVER, batch_upload_items, bso
 
-_LOCK_HIGH_WATER = "/* lock_user */ SELECT high_water FROM storage_users WHERE userid = ?"
+_LOCK = "/* lock_user */ SELECT high_water, cached FROM storage_users WHERE userid = ?"
 # Since 3.35 (2021): the upserts and the row values in use here.
 _OLDEST = (3, 35, 0)
 
@@ -114,18 +116,20 @@ class SqliteDialect:
         touched: int = connection.execute(sql, parameters).rowcount
         return touched
 
-    def lock_user(self, connection: Connection, uid: int, *, exclusive: bool, timeout: float) -> int | None:
+    def lock_user(
+        self, connection: Connection, uid: int, *, exclusive: bool, timeout: float
+    ) -> LockedRow | None:
         """BEGIN IMMEDIATE, or for a shared lock a snapshot, which no writer disturbs."""
         if not exclusive:
             connection.execute("BEGIN")
-            return self._high_water(connection, uid)
+            return self._row(connection, uid)
         began = time.monotonic()
         if not self._turn.acquire(timeout=timeout):
             raise _NoTurn("the writers of this process hold the database")
         try:
             # What is left of the time is for writers of other processes.
             self._begin(connection, max(0.0, timeout - (time.monotonic() - began)))
-            return self._high_water(connection, uid)
+            return self._row(connection, uid)
         except BaseException:
             self._turn.release()
             raise
@@ -141,9 +145,33 @@ class SqliteDialect:
         finally:
             connection.execute(f"PRAGMA busy_timeout = {int(usual * 1000)}")
 
-    def _high_water(self, connection: Connection, uid: int) -> int | None:
-        row = connection.execute(_LOCK_HIGH_WATER, (uid,)).fetchone()
-        return None if row is None else row[0]
+    def _row(self, connection: Connection, uid: int) -> LockedRow | None:
+        row: LockedRow | None = connection.execute(_LOCK, (uid,)).fetchone()
+        return row
+
+    def settled(self, connection: Connection, sql: str, uid: int) -> list[Row] | None:
+        """Read with the database locked, if it is free this very moment (see Dialect).
+
+        It takes the writers' turn, too: one of this process would otherwise meet the lock in the file, and sleep.
+        `sql` is run without `fetch`, whose queue of readers the writers would have to wait for.
+        """
+        if not self._turn.acquire(blocking=False):
+            return None
+        try:
+            self._begin(connection, 0.0)
+            rows: list[Row] | None = None
+            if self._row(connection, uid) is not None:
+                rows = connection.execute(sql, (uid,)).fetchall()
+            connection.execute("ROLLBACK")
+        except sqlite3.OperationalError as error:
+            if self.classify(error, connection) != "lock timeout":
+                raise
+            self.rollback(connection)
+            return None
+        else:
+            return rows
+        finally:
+            self._turn.release()
 
     def transaction_ended(self, *, exclusive: bool) -> None:
         """The next writer of this process may begin."""
@@ -194,6 +222,13 @@ class SqliteDialect:
     def items(self, rows: Sequence[Row]) -> list[BSO]:
         """BSOs of rows that end in (id, modified in ms, sortindex, payload)."""
         return [BSO(row[-4], row[-3] // 10, row[-1], row[-2]) for row in rows]
+
+    def whole_items(self, rows: Sequence[Row]) -> list[StoredItem]:
+        """Items with their expiry (see Dialect)."""
+        return [
+            StoredItem(row[1], row[2] // 10, row[4], row[3], None if row[5] == NEVER else row[5])
+            for row in rows
+        ]
 
     def stored(self, rows: Sequence[Row]) -> dict[str, StoredRow]:
         """What is stored, by id (see Dialect)."""
