@@ -81,6 +81,70 @@ class Settings:
         "A database without tables is set up by either.",
     )
 
+    # -- the cache
+    cache_provider: str = setting(
+        "cache.provider",
+        values.one_of("none", "memory", "memcached"),
+        "none",
+        "Where times and small collections are cached: `memcached`, or `memory` for a server of one process.",
+    )
+    cached_only: tuple[str, ...] = setting(
+        "cache.cached_only",
+        values.collections,
+        (),
+        "Collections that live in the cache alone, such as `tabs`: what the cache loses, clients upload again.",
+    )
+    write_through: tuple[str, ...] = setting(
+        "cache.write_through",
+        values.collections,
+        (),
+        "Collections of which the cache has a copy, such as `meta crypto clients`.",
+    )
+    cache_key_prefix: str = setting(
+        "cache.key_prefix",
+        values.key_prefix,
+        "sync",
+        "What all keys in the cache begin with; servers that share a memcached and not a database need different ones.",
+    )
+    memcached_server: values.CacheAddress = setting(  # noqa: RUF009 - as for `bind`
+        "memcached.servers",
+        values.cache_address,
+        values.CacheAddress("127.0.0.1", 11211),
+        "The memcached server, HOST:PORT or the path of a unix socket.",
+        shown="`127.0.0.1:11211`",
+    )
+    memcached_connect_timeout: float = setting(
+        "memcached.connect_timeout",
+        values.seconds(0.01, 60),
+        0.25,
+        "Seconds to wait for a connection to memcached.",
+    )
+    memcached_timeout: float = setting(
+        "memcached.timeout",
+        values.seconds(0.01, 60),
+        0.5,
+        "Seconds to wait for an answer of memcached before requests go on without it.",
+    )
+    memcached_pool_size: int = setting(
+        "memcached.pool_size",
+        values.number(1, 1024),
+        16,
+        "Connections to memcached that each process keeps at most: one for each of its threads is enough.",
+    )
+    memcached_state_lease: float = setting(
+        "memcached.state_lease",
+        values.seconds(0.1, 60),
+        1.0,
+        "Seconds for which a process may rely on what it last read of memcached's state; also how long writes wait "
+        "when memcached fails.",
+    )
+    memcached_retry_interval: float = setting(
+        "memcached.retry_interval",
+        values.seconds(0.1, 86400),
+        15.0,
+        "Seconds between attempts to use a memcached again that was declared failed.",
+    )
+
     # -- who asks
     public_url: str = setting(
         "public_url",
@@ -385,6 +449,24 @@ class Settings:
                 f"lock.timeout ({self.lock_timeout:g}) must not be greater than database.answer_timeout "
                 f"({self.answer_timeout:g}), or writers who wait for each other would pass for an outage"
             )
+        both = set(self.cached_only) & set(self.write_through)
+        if both:
+            raise ConfigError(
+                f"{min(both)} is in cache.cached_only and in cache.write_through: it can be only one of them"
+            )
+        for key, names in (
+            ("cache.cached_only", self.cached_only),
+            ("cache.write_through", self.write_through),
+        ):
+            if names and self.cache_provider == "none":
+                raise ConfigError(f"{key} needs a cache: set cache.provider, or empty the list")
+        if self.cache_provider == "memory" and self.workers > 1:
+            raise ConfigError(
+                f"cache.provider = memory is for one process, and serve.workers is {self.workers}: "
+                "set cache.provider = memcached, or none"
+            )
+        if self.cache_provider == "memcached" and self.memcached_retry_interval < self.memcached_state_lease:
+            raise ConfigError("memcached.retry_interval must not be less than memcached.state_lease")
         self.limits.check()
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from ipaddress import ip_network
 from typing import NamedTuple
@@ -36,6 +37,43 @@ def parse_address(value: str) -> Address:
     if not is_digits(port) or not 0 < int(port) < 65536 or (":" in host and bare == host) or " " in bare:
         raise ValueError("must be HOST:PORT or [IPv6]:PORT with a port from 1 to 65535")
     return Address(bare or "127.0.0.1", int(port))
+
+
+class CacheAddress(NamedTuple):
+    """Where a memcached listens: `host` and `port`, or a unix socket whose path is `host`, with port 0."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return str(Address(self.host, self.port)) if self.port else self.host
+
+
+def cache_address(value: str) -> CacheAddress:
+    """HOST:PORT, or the absolute path of a unix socket. Raises ValueError."""
+    word = value.strip()
+    if len(word.split()) != 1:
+        raise ValueError("must be one HOST:PORT, or one path of a unix socket")
+    if word.startswith("/"):
+        return CacheAddress(word, 0)
+    if ":" not in word:
+        raise ValueError("must be HOST:PORT, or the path of a unix socket that begins with /")
+    return CacheAddress(*parse_address(word))
+
+
+def collections(value: str) -> tuple[str, ...]:
+    names = words(value)
+    for name in names:
+        if not is_collection(name):
+            raise ValueError(f"{name!r} is no collection name")
+    return tuple(dict.fromkeys(names))
+
+
+def key_prefix(value: str) -> str:
+    prefix = value.strip()
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,32}", prefix, re.ASCII):
+        raise ValueError("must be 1 to 32 letters, digits, dots, dashes or underscores")
+    return prefix
 
 
 def is_digits(text: str) -> bool:
