@@ -203,6 +203,9 @@ class CachedOnly:
         draft.stage()
         if not draft.time:
             return None
+        if draft.wiped:
+            self._metadata.unmake(uid, sight, durable, draft.time)
+            return None
         if draft.after is None:
             return self._metadata.mark(uid, collection, sight, durable.epoch)
         value = contents.encode(draft.after)
@@ -299,8 +302,8 @@ class CachedOnly:
 class Draft:
     """A unit of work on a cached-only collection (see Work): what is to be stored when the block ends.
 
-    `time` is that of the change, 0 while there is none; `entry` what the record will say; `after` the new
-    contents, None when the collection goes.
+    `time` is that of the change, 0 while there is none; `wiped` says that it was that of everything; `entry` is what
+    the record will say; `after` the new contents, None when the collection goes.
     """
 
     def __init__(
@@ -316,6 +319,7 @@ class Draft:
         self.durable = durable
         self.collection = collection
         self.time = 0
+        self.wiped = False
         self.entry: Entry | None = None
         self.after: Contents | None = None
         self._before = before.contents or _NOTHING
@@ -324,6 +328,7 @@ class Draft:
         self._batches = batches
         self._uid = uid
         self._clock = clock
+        self._changed = False
         self._claim: Claim | None = None
         self._opened: str | None = None
         self._staged: Claim | None = None
@@ -364,6 +369,7 @@ class Draft:
     def delete_items(self, items: Sequence[str]) -> int:
         """Delete those of `items` that exist (see Work)."""
         if not self._before.time:
+            self._begin_change()
             return self.storage_modified
         time = self._draw()
         return self._become(time, contents.without(self._before.items or (), items, time))
@@ -371,6 +377,7 @@ class Draft:
     def delete_collection(self) -> int:
         """Delete the collection with its items (see Work)."""
         if not self._before.time:
+            self._begin_change()
             return self.storage_modified
         self.time = self._draw()
         self.entry = KeptTime(self.time, Being.DELETED)
@@ -378,11 +385,15 @@ class Draft:
         return self.time
 
     def delete_all(self) -> int:
-        """Not of one collection."""
-        raise RuntimeError("a unit of work on one collection cannot wipe the storage")
+        """Delete all collections and pending batches (see Work)."""
+        self._begin_change()
+        self.time = self.durable.delete_all()
+        self.wiped = True
+        return self.time
 
     def create_batch(self) -> str:
         """Open a batch for the collection (see Work)."""
+        self._begin_change()
         self._staged = self._batches.open(self._uid, self.collection, self.storage_modified)
         self._opened = self._staged.batch
         return self._staged.batch
@@ -391,6 +402,7 @@ class Draft:
         """Stage items (see Work)."""
         staged = self._staged if batch == self._opened else None
         if staged is None:
+            self._begin_change()
             staged = self._find(batch)
         self._staged = staged.with_more(changes)
 
@@ -418,7 +430,13 @@ class Draft:
     def _find(self, batch: str) -> Claim:
         return self._batches.find(self._uid, self.collection, batch, self.durable.kept)
 
+    def _begin_change(self) -> None:
+        if self._changed:
+            raise RuntimeError("a unit of work makes one change")
+        self._changed = True
+
     def _draw(self) -> int:
+        self._begin_change()
         return self.durable.draw_time(max(self._before.time, self._later_than))
 
     def _become(self, time: int, items: list[StoredItem]) -> int:

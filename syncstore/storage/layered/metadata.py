@@ -26,7 +26,7 @@ from syncstore.cache.api import Change as CacheChange
 from syncstore.cache.states import ServerState
 from syncstore.clock import Clock
 from syncstore.errors import Unavailable
-from syncstore.storage.durable import DurableStorage, Times
+from syncstore.storage.durable import WIPE, Being, DurableStorage, DurableWork, KeptTime, Times
 from syncstore.storage.layered.kinds import Kinds
 from syncstore.storage.layered.record import EMPTY, Entry, Record, decode, encode, record_of
 
@@ -186,6 +186,15 @@ class Metadata:
                 continue
             return
         raise Unconfirmed(epoch)
+
+    def unmake(self, uid: int, sight: Sight | None, durable: DurableWork, time: int) -> None:
+        """Before the commit of a wipe at `time`: remove the record, all of which changes, listed there or not."""
+        if self._kinds.cached_only:
+            # So that batches in the cache which were opened before are not open any more.
+            durable.keep_time(WIPE, KeptTime(time, Being.DELETED))
+        epoch = self.settle_epoch(sight, durable.epoch)
+        if epoch is not None:
+            self.forget(epoch, uid)
 
     def publication(self, uid: int, marked: Marked, collection: str, entry: Entry | None, time: int) -> Store:
         """What to store after the commit at `time`: the new entry over the mark, if that still stands.

@@ -117,7 +117,9 @@ class SqlBacked:
             with self._below.lock_for_write(uid, collection, items, create=create) as durable:
                 noted = NotedWork(durable)
                 yield noted
-                if noted.time:
+                if noted.wiped:
+                    self._metadata.unmake(uid, look.sight, durable, noted.time)
+                elif noted.time:
                     marked = self._metadata.mark(uid, collection, look.sight, durable.epoch)
         except Unconfirmed as error:
             raise self._state.declare_failed(error.epoch) from error
@@ -144,15 +146,16 @@ class SqlBacked:
 class NotedWork:
     """A unit of work of the store below (see Work), which notes what is to be told to the cache.
 
-    `time` is that of the change, 0 while there is none; `entry` the collection's new one; `apply` makes the items
-    after the change of those before, where that is known here.
+    `time` is that of the change, 0 while there is none; `wiped` says that it was that of everything; `entry` is the
+    collection's new one; `apply` makes the items after the change of those before, where that is known here.
     """
 
-    __slots__ = ("_work", "apply", "entry", "time")
+    __slots__ = ("_work", "apply", "entry", "time", "wiped")
 
     def __init__(self, work: DurableWork) -> None:
         self._work = work
         self.time = 0
+        self.wiped = False
         self.entry: int | None = None
         self.apply: Callable[[Sequence[StoredItem]], list[StoredItem]] | None = None
 
@@ -204,7 +207,9 @@ class NotedWork:
 
     def delete_all(self) -> int:
         """Delete all collections and pending batches (see Work)."""
-        return self._note(self._work.delete_all())
+        time = self._note(self._work.delete_all())
+        self.wiped = True
+        return time
 
     def create_batch(self) -> str:
         """Open a batch (see Work)."""

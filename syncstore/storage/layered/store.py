@@ -10,7 +10,7 @@ from syncstore.cache.api import Provider, Remove
 from syncstore.cache.states import ServerState
 from syncstore.clock import Clock
 from syncstore.storage.api import Page, Query, Totals, Work
-from syncstore.storage.durable import WIPE, Being, DurableStorage, KeptTime, Times
+from syncstore.storage.durable import Being, DurableStorage, KeptTime, Times
 from syncstore.storage.layered.cached_batches import CachedBatches
 from syncstore.storage.layered.cached_only import CachedOnly, cached_only_key
 from syncstore.storage.layered.kinds import Kinds
@@ -130,10 +130,7 @@ class LayeredStorage:
 
     @contextmanager
     def _wipe(self, uid: int) -> Iterator[Work]:
-        """A unit of work on everything of a user.
-
-        The record is removed instead of being marked: all its entries change, and so does what it does not list.
-        """
+        """A unit of work on everything of a user."""
         keys = [cached_only_key(uid, name) for name in sorted(self._kinds.cached_only)]
         look = self._metadata.look(uid, lambda _: keys)
         try:
@@ -141,12 +138,7 @@ class LayeredStorage:
                 noted = NotedWork(durable)
                 yield noted
                 if noted.time:
-                    if keys:
-                        # So that batches in the cache which were opened before are not open any more.
-                        durable.keep_time(WIPE, KeptTime(noted.time, Being.DELETED))
-                    epoch = self._metadata.settle_epoch(look.sight, durable.epoch)
-                    if epoch is not None:
-                        self._metadata.forget(epoch, uid)
+                    self._metadata.unmake(uid, look.sight, durable, noted.time)
         except Unconfirmed as error:
             raise self._state.declare_failed(error.epoch) from error
         # Committed: nobody reads the items any more, and only those that were read before are removed.
