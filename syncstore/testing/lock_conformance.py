@@ -94,8 +94,14 @@ class LockConformance:
     readers_let_writers_in: ClassVar[bool] = True
     """False where readers who keep coming can keep a writer waiting for ever."""
 
+    other_processes: ClassVar[bool] = True
+    """False where a lock is known to one process alone."""
+
     freed_after_death: ClassVar[float] = 1.0
     """Seconds after which the lock of a dead process is free: 0 plus a margin, a lease, or a session's timeout."""
+
+    freed_after_pause: ClassVar[float | None] = None
+    """The same for the lock of a process that hangs; None where it is never taken from it."""
 
     @pytest.fixture
     def open_locks(self) -> OpenLocks:
@@ -132,6 +138,8 @@ class LockConformance:
     @pytest.fixture
     def process(self, open_locks: OpenLocks) -> Iterator[HolderProcess]:
         """Another process."""
+        if not self.other_processes:
+            pytest.skip("this backend keeps its locks inside one process")
         with HolderProcess(open_locks) as holder:
             yield holder
 
@@ -323,6 +331,27 @@ class LockConformance:
         process.kill9()
         with locks.write(uid, "col", self.freed_after_death):
             """We got it."""
+
+    def test_the_lock_of_a_process_that_hangs_is_its_own_or_known_to_be_lost(
+        self, locks: Locks, process: HolderProcess, uid: int
+    ) -> None:
+        assert process.enter("write", uid) == "held"
+        assert process.look() == "valid"
+        process.freeze()
+        if self.freed_after_pause is None:
+            with pytest.raises(LockTimeout):
+                locks.write(uid, "col", 0.5)
+            process.thaw()
+            assert process.look() == "valid"
+            assert process.leave() == "left"
+            return
+        with locks.write(uid, "col", self.freed_after_pause):
+            process.thaw()
+            assert process.look() == "lost"
+            assert process.leave() == "left"  # what it held no longer, and so not ours
+            assert process.enter("write", uid) == "LockTimeout"
+        assert locks.lost_at_release == 0
+        assert process.enter("write", uid, timeout=PATIENCE) == "held"
 
     # -- how long it takes
 

@@ -7,6 +7,8 @@ them has to be picklable: a function of an importable module, or a partial of on
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
@@ -33,6 +35,9 @@ def _obey(end: Connection, locks: Locks) -> None:
                 held.append(_enter(locks, *arguments))
             elif word == "leave":
                 held.pop().__exit__(None, None, None)
+            elif word == "look":
+                end.send("valid" if held[-1].valid() else "lost")
+                continue
             else:
                 return
         except Exception as error:  # noqa: BLE001, RUF100 - whatever it is, the test is told its name
@@ -83,6 +88,11 @@ class Holder:
         self._end.send(("leave",))
         return self.outcome()
 
+    def look(self) -> str:
+        """Whether the lock taken last is still "valid" as far as the holder can tell, or "lost"."""
+        self._end.send(("look",))
+        return self.outcome()
+
     def __enter__(self) -> Self:
         return self
 
@@ -123,11 +133,24 @@ class HolderProcess(Holder):
         self._process.kill()
         self._process.join(_START_SECONDS)
 
+    def freeze(self) -> None:
+        """Stop it in its tracks."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._process.pid is not None
+        os.kill(self._process.pid, number)
+
     def __exit__(self, *error: Any) -> None:
         with ExitStack() as last:
             last.callback(self._process.close)
             last.callback(self._process.join, _START_SECONDS)
             if self._process.is_alive():
+                self.thaw()
                 super().__exit__(*error)
             else:
                 self._end.close()
