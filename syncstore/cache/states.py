@@ -10,6 +10,7 @@ each of them prevents is said where it stands.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from typing import Protocol
@@ -29,8 +30,8 @@ class EpochStore(Protocol):
     def epoch(self, server: str) -> int:
         """The epoch, read from the primary as of now."""
 
-    def advance_epoch(self, server: str, seen: int) -> bool:
-        """Count it up by one if it still is `seen`."""
+    def advance_epoch(self, server: str, seen: int, to: int | None = None) -> bool:
+        """Count it up by one, or `to` a number, if it still is `seen`."""
 
 
 class ServerState(Protocol):
@@ -67,26 +68,33 @@ class ServerState(Protocol):
 
 
 class AlwaysUp:
-    """The state of a cache that is part of the process: it cannot fail alone."""
+    """The state of a cache that is part of the process: it cannot fail alone.
+
+    It is of use to that process only. In a child after a fork nothing is cached: parent and children would each
+    have their own idea of what is in SQL.
+    """
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
 
     def trusted(self) -> int | None:
-        """Always."""
-        return 0
+        """Always, in the process that made it."""
+        return 0 if os.getpid() == self._pid else None
 
     def still(self, epoch: int) -> bool:
         """Always."""
         return True
 
     def judge(self, read_epoch: Callable[[str], int]) -> int | None:
-        """Always trusted."""
-        return 0
+        """As `trusted`."""
+        return self.trusted()
 
     def trouble(self) -> None:
         """There is none."""
 
     def troubled(self) -> bool:
-        """Never."""
-        return False
+        """Never, in the process that made it."""
+        return os.getpid() != self._pid
 
     def declare_failed(self, epoch: int) -> Unavailable:
         """A cache in the process that refuses its own: nothing to tell others."""
@@ -146,6 +154,15 @@ class SharedState:
             asked = self._clock.monotonic()
             try:
                 epoch = self._store.epoch(self._server)
+                if not epoch:
+                    # A server that this database has never heard of may be full of what another one had it
+                    # remember. Seconds of the clock give names that are new in any life of the database.
+                    first = 2 * int(self._clock.seconds())
+                    epoch = (
+                        first
+                        if self._store.advance_epoch(self._server, 0, first)
+                        else self._store.epoch(self._server)
+                    )
             except SyncError:
                 return None
             self._view = (epoch, asked + self._lease)
@@ -164,6 +181,8 @@ class SharedState:
     def judge(self, read_epoch: Callable[[str], int]) -> int | None:
         """The epoch to mark under, None to go without a mark (see ServerState)."""
         epoch = read_epoch(self._server)
+        if not epoch:
+            raise Unavailable(f"nothing is known of the cache {self._server} yet", 1)
         self._note(epoch)
         if not epoch & 1:
             return epoch
@@ -198,6 +217,11 @@ class SharedState:
         return self._wait()
 
     # -- coming back
+
+    @property
+    def failed(self) -> bool:
+        """Whether the server is known to have been declared failed."""
+        return self._odd is not None
 
     def probe(self, cache: Provider) -> bool:
         """Bring a failed server back, if it is time and it answers; whether it may be trusted now.

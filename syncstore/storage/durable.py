@@ -130,6 +130,6 @@ class DurableStorage(Storage, Protocol):
         """The state of a cache server, shared by all processes: even while it may be trusted, odd after it was
         declared failed; 0 for one that was never heard of. Read from the primary, as of now."""
 
-    def advance_epoch(self, server: str, seen: int) -> bool:
-        """Count the server's epoch up by one if it still is `seen`: committed when this returns, in a transaction of
-        its own. False when somebody else was first."""
+    def advance_epoch(self, server: str, seen: int, to: int | None = None) -> bool:
+        """Count the server's epoch up by one, or up `to` a number, if it still is `seen`: committed when this
+        returns, in a transaction of its own. False when somebody else was first."""

@@ -168,9 +168,9 @@ class SqlStorage:
         rows = self._database.query(self._statements.epoch, {"name": server})
         return int(rows[0][0]) if rows else 0
 
-    def advance_epoch(self, server: str, seen: int) -> bool:
+    def advance_epoch(self, server: str, seen: int, to: int | None = None) -> bool:
         """Count the epoch up if it still is `seen` (see DurableStorage)."""
-        values = {"name": server, "seen": seen, "next": seen + 1}
+        values = {"name": server, "seen": seen, "next": seen + 1 if to is None else to}
         if self._database.execute(self._statements.advance_epoch, values):
             return True
         return seen == 0 and self._database.insert_if_new(self._statements.add_server, values)
