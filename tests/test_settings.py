@@ -10,6 +10,7 @@ import pytest
 
 from syncstore.errors import ConfigError
 from syncstore.settings import Address, Settings, parse_address, read_settings, schema
+from syncstore.settings.values import CacheAddress
 
 HERE = Path("/nowhere/at/all")
 
@@ -59,6 +60,12 @@ RIGHT: list[tuple[str, str, Any]] = [
     ("purge.step", " 17 ", 17),
     ("lock.timeout", "0", 0.0),
     ("lock.timeout", "2.5", 2.5),
+    ("lock.backend", "memcached", "memcached"),
+    ("lock.ttl", "300", 300.0),
+    ("lock.shared_reads", "false", False),
+    ("lock.memcached.server", "", None),
+    ("lock.memcached.server", "10.0.0.5:11211", CacheAddress("10.0.0.5", 11211)),
+    ("lock.memcached.server", "/run/locks.sock", CacheAddress("/run/locks.sock", 0)),
     ("auth.check_node", "No", False),
     ("auth.check_node", "on", True),
     ("auth.check_node", "1", True),
@@ -101,7 +108,10 @@ WRONG = [
     ("auth.check_node", "maybe", "true or false"),
     ("auth.check_node", "", "true or false"),
     ("migrate", "always", "one of auto, check"),
-    ("lock.backend", "memory", "one of sql"),
+    ("lock.backend", "memory", "one of sql, memcached"),
+    ("lock.ttl", "2", "from 3 to 3600"),
+    ("lock.ttl", "3601", "from 3 to 3600"),
+    ("lock.memcached.server", "10.0.0.5", "HOST:PORT"),
     ("quota.bytes", "0", "a whole number from 1"),
     ("quota.bytes", "5 GB", "a whole number from 1"),
     ("public_url", "sync.example.com", "http:// or https://"),
@@ -266,12 +276,21 @@ REFUSED_TOGETHER: list[tuple[dict[str, str], str]] = [
         {"lock.timeout": "10.5", "database.answer_timeout": "10"},
         "lock.timeout (10.5) must not be greater than database.answer_timeout (10)",
     ),
+    (
+        {"lock.backend": "memcached", "lock.ttl": "39.5"},
+        "lock.ttl (39.5) must be at least 10 more than database.answer_timeout (30)",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("ini", "words"), REFUSED_TOGETHER)
 def test_it_refuses_what_cannot_be_right_together(ini: dict[str, str], words: str) -> None:
     assert words in refusal(ini)
+
+
+def test_the_length_of_a_lease_matters_only_where_there_are_leases() -> None:
+    assert read({"lock.ttl": "5"}).lock_ttl == 5.0
+    assert read({"lock.backend": "memcached", "lock.ttl": "40"}).lock_ttl == 40.0
 
 
 def test_the_limits_of_a_collection_replace_the_general_ones() -> None:

@@ -332,15 +332,34 @@ class Settings:
     # -- locks and faults
     lock_backend: str = setting(
         "lock.backend",
-        values.one_of("sql"),
+        values.one_of("sql", "memcached"),
         "sql",
-        "Where locks live. `sql`: in the transaction that writes.",
+        "Where locks live. `sql`: in the transaction that writes. `memcached`: in front of it, as leases.",
     )
     lock_timeout: float = setting(
         "lock.timeout",
         values.seconds(0, 60),
         5.0,
         "Seconds that a writer waits for another one before it answers 503; 0 does not wait.",
+    )
+    lock_ttl: float = setting(
+        "lock.ttl",
+        values.seconds(3, 3600),
+        60.0,
+        "Seconds after which a lock in memcached ends by itself, should its holder have died.",
+    )
+    lock_shared_reads: bool = setting(
+        "lock.shared_reads",
+        values.flag,
+        True,
+        "Whether readers share a lock in memcached; if not, each has it alone as a writer has.",
+    )
+    lock_memcached_server: values.CacheAddress | None = setting(  # noqa: RUF009 - as for `bind`
+        "lock.memcached.server",
+        values.optional_cache_address,
+        None,
+        "The memcached that keeps the locks, where it is another one than the cache's.",
+        shown="that of `memcached.servers`",
     )
     retry_after_conflict: int = setting(
         "retry_after.conflict",
@@ -448,6 +467,11 @@ class Settings:
             raise ConfigError(
                 f"lock.timeout ({self.lock_timeout:g}) must not be greater than database.answer_timeout "
                 f"({self.answer_timeout:g}), or writers who wait for each other would pass for an outage"
+            )
+        if self.lock_backend == "memcached" and self.lock_ttl < self.answer_timeout + 10:
+            raise ConfigError(
+                f"lock.ttl ({self.lock_ttl:g}) must be at least 10 more than database.answer_timeout "
+                f"({self.answer_timeout:g}), or a writer would lose its lock while it waits for the database"
             )
         both = set(self.cached_only) & set(self.write_through)
         if both:

@@ -61,6 +61,10 @@ def cache_address(value: str) -> CacheAddress:
     return CacheAddress(*parse_address(word))
 
 
+def optional_cache_address(value: str) -> CacheAddress | None:
+    return cache_address(value) if value.strip() else None
+
+
 def collections(value: str) -> tuple[str, ...]:
     names = words(value)
     for name in names:
