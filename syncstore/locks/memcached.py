@@ -52,8 +52,8 @@ WAITING_SECONDS: Final = 2.0
 """How long new readers hold back for a writer who waits, unless it renews that. One that died costs so much."""
 
 _SHORTEST_SLEEP, _LONGEST_SLEEP = 0.005, 0.05  # while others hold the lock
-_LONGEST_PAUSE = 0.005  # while others change the record
-_MOST_REFUSALS = 64
+_PAUSE = 0.001  # a step by which pauses get longer while others change the record
+_MOST_REFUSALS = 32
 _MOST_GIVEN_UP = 256
 
 log = logging.getLogger(__name__)
@@ -182,9 +182,8 @@ class _Request:
         self._mode = mode
         self._deadline = locks.clock.monotonic() + timeout
         self._owner = locks.random.getrandbits(64)
-        self._sent: float | None = (
-            None  # when the request was sent of which it is not known whether it was granted
-        )
+        # When the request was sent of which it is not known whether it was granted.
+        self._sent: float | None = None
 
     def grant(self) -> MemcachedGrant:
         """Ask until it is granted, or the time is up."""
@@ -300,11 +299,12 @@ class _Cell:
         return Store(self._name, encode(record), self._locks.expires(record), self.state)
 
     def is_busy(self) -> bool:
-        """After a refusal: whether there were too many. Waits a little now and then, so that they end."""
+        """After a refusal: whether there were too many. Waits now and then, ever longer, so that they end."""
         self.known = False
         self._refusals += 1
         if self._refusals % 4 == 0:
-            self._locks.clock.sleep(self._locks.random.uniform(0, _LONGEST_PAUSE))
+            pause = self._locks.random.uniform(0, _PAUSE * self._refusals)
+            self._locks.clock.sleep(min(pause, _LONGEST_SLEEP))
         return self._refusals >= _MOST_REFUSALS
 
     def is_unreachable(self) -> bool:
