@@ -117,6 +117,65 @@ def test_a_connection_that_was_closed_is_a_disconnect(store: SqlStore) -> None:
         assert dialect.classify(error, raw) == "disconnect"
 
 
+@pytest.mark.parametrize("code", [2000, 2002, 2006, 2008, 2013, 2014, 2027, 2055, 2999])
+def test_an_error_of_the_mysql_client_library_is_a_disconnect(code: int) -> None:
+    mysql = pytest.importorskip("MySQLdb")
+    dialect = dialect_for(make_url("mysql://h/d"), WAITS)
+    for kind in (mysql.OperationalError, mysql.ProgrammingError, mysql.InternalError):
+        assert dialect.classify(kind(code, "what the library says"), object()) == "disconnect"
+    assert dialect.classify(mysql.OperationalError(1040, "Too many connections"), object()) == "outage"
+    assert dialect.classify(mysql.OperationalError("no number"), object()) == "outage"
+
+
+class ServerOfVersion:
+    """A connection to a server that has a version and nothing to lock."""
+
+    def __init__(self, version: str) -> None:
+        self.version = version
+        self.sent: list[str] = []
+
+    def get_server_info(self) -> str:
+        return self.version
+
+    def cursor(self) -> ServerOfVersion:
+        return self
+
+    def execute(self, sql: str) -> None:
+        self.sent.append(sql)
+
+    def nextset(self) -> None:
+        pass
+
+    def fetchone(self) -> None:
+        pass
+
+    def fetchall(self) -> tuple[()]:
+        return ()
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("version", "share"),
+    [
+        ("10.11.6-MariaDB-0+deb12u1", "LOCK IN SHARE MODE"),
+        ("5.5.5-11.4.2-MariaDB", "LOCK IN SHARE MODE"),
+        ("8.0.36", "FOR SHARE"),
+        ("8.4.0-commercial", "FOR SHARE"),
+    ],
+)
+def test_mariadb_and_mysql_have_their_own_words_for_a_shared_lock(version: str, share: str) -> None:
+    pytest.importorskip("MySQLdb")
+    dialect = dialect_for(make_url("mysql://h/d"), WAITS)
+    raw = ServerOfVersion(version)
+    dialect.prepare(raw)
+    assert dialect.settled(raw, "SELECT %s", 7) is None
+    dialect.lock_user(raw, 7, exclusive=False, timeout=0)
+    assert f"WHERE userid = 7 {share} SKIP LOCKED; SELECT 7; ROLLBACK" in raw.sent[-2]
+    assert raw.sent[-1].endswith(f"WHERE userid = 7 {share} NOWAIT")
+
+
 def test_a_deadlock_is_a_conflict(store: SqlStore) -> None:
     dialect = store.database.dialect
     if dialect.name == "sqlite":

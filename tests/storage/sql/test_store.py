@@ -10,7 +10,12 @@ from syncstore.clock import Clock, SystemClock
 from syncstore.storage.api import Storage
 from syncstore.storage.sql.store import SqlStorage
 from syncstore.testing.sql_store import SqlStore, open_sql_store
-from syncstore.testing.storage_conformance import BATCH_LIFETIME, OpenStorage, StorageConformance
+from syncstore.testing.storage_conformance import (
+    BATCH_LIFETIME,
+    DurableConformance,
+    OpenStorage,
+    StorageConformance,
+)
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +26,7 @@ def shared(migrated_url: str) -> Iterator[SqlStore]:
     store.storage.close()
 
 
-class TestSqlStorage(StorageConformance):
+class TestSqlStorage(StorageConformance, DurableConformance):
     @pytest.fixture
     def open_storage(self, shared: SqlStore) -> OpenStorage:
         def open_one(clock: Clock, quota: int | None = None) -> Storage:

@@ -45,7 +45,10 @@ _POLL_SECONDS = 0.02
 _LOCK_TIMEOUT = {1205, 3572}
 _CONFLICT = {1213, 1020}  # deadlock; a row changed under a reader (MariaDB's snapshot check)
 _DUPLICATE = {1062}
-_DISCONNECT = {1053, 1077, 1079, 1152, 1158, 1159, 1160, 1161, 1184, 1927, 2006, 2013, 2014, 2045, 2055, 4031}
+_DISCONNECT = {1053, 1077, 1079, 1152, 1158, 1159, 1160, 1161, 1184, 1927, 4031}
+# The client library's own: no server, no answer, an answer out of turn. After any of them nobody knows what the
+# connection would say next.
+_CLIENT = range(2000, 3000)
 
 
 class MysqlDialect:
@@ -184,7 +187,7 @@ class MysqlDialect:
             return "conflict"
         if code in _DUPLICATE:
             return "duplicate"
-        if code in _DISCONNECT or isinstance(error, MySQLdb.InterfaceError):
+        if code in _DISCONNECT or code in _CLIENT or isinstance(error, MySQLdb.InterfaceError):
             return "disconnect"
         return "outage"
 
