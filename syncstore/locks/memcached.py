@@ -102,17 +102,19 @@ class MemcachedLocks:
 
     def live(self, record: Record) -> Record:
         """The record, as it stands in the cache, without leases that have ended."""
+        alone = len(record.leases) < 2
+        if alone and not self._given_up:
+            return record
         now = self.clock.now_ms()
         latest = now + int(LONGEST_TTL * 1000)
-        alone = len(record.leases) == 1
         return record.only(
             lambda lease: (alone or now < lease.until <= latest) and lease.owner not in self._given_up
         )
 
-    def expires(self, record: Record) -> float:
-        """When the cache may drop a record: with its last lease, and always in the future."""
+    def expires(self, until: int) -> float:
+        """When the cache may drop a record, in seconds: with its last lease, and always in the future."""
         now = self.clock.seconds()
-        return min(max(record.until / 1000, now + 1), now + LONGEST_TTL)
+        return min(max(until / 1000, now + 1), now + LONGEST_TTL)
 
     def give_up(self, owner: int) -> None:
         """Nobody holds by this owner any more, and it may not be possible to take it out of the record."""
@@ -294,9 +296,10 @@ class _Cell:
         self._locks.provider.change_later([self._change(record)])
 
     def _change(self, record: Record) -> Store | Remove:
-        if not record.until and isinstance(self.state, Token):
+        until = record.until
+        if not until and isinstance(self.state, Token):
             return Remove(self._name, self.state)
-        return Store(self._name, encode(record), self._locks.expires(record), self.state)
+        return Store(self._name, encode(record), self._locks.expires(until), self.state)
 
     def is_busy(self) -> bool:
         """After a refusal: whether there were too many. Waits now and then, ever longer, so that they end."""
