@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 from pyramid.config import Configurator
 
 from syncstore import databases
+from syncstore.app_cache import open_layer
 from syncstore.app_tokenserver import (
     TokenServer,
     check_token_server,
@@ -55,7 +56,8 @@ def make_app(ini: Mapping[str, str], here: Path | None = None, clock: Clock | No
 def build(settings: Settings, clock: Clock) -> Service:
     """The application for parsed settings, over a database that is prepared."""
     database, statements = open_database(settings)
-    storage = open_storage(settings, database, statements, clock)
+    layer = open_layer(settings, open_storage(settings, database, statements, clock), clock)
+    storage = layer.storage
     token_server = replaced = None
     if settings.tokenserver:
         secrets = open_secrets(settings)
@@ -67,6 +69,7 @@ def build(settings: Settings, clock: Clock) -> Service:
 
     def close() -> None:
         sweeper.stop()
+        layer.stop()
         storage.close()
         if token_server is not None:
             token_server.connections.close()

@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
 @contextmanager
 def _opened(settings: Settings, *, force: bool) -> Iterator[tuple[Any, Any]]:
     """The purge of the storage, and that of replaced users or None where there is no token server."""
-    from syncstore import app, app_tokenserver
+    from syncstore import app, app_cache, app_tokenserver
 
     clock = SystemClock()
     database, statements = app.open_database(settings)
@@ -80,7 +80,10 @@ def _opened(settings: Settings, *, force: bool) -> Iterator[tuple[Any, Any]]:
             return
         connections = app_tokenserver.open_connections(settings)
         try:
-            storage = app.open_storage(settings, database, statements, clock)
+            below = app.open_storage(settings, database, statements, clock)
+            # A memory belongs to the process that serves. What it remembers of a replaced user nobody asks for.
+            layer = None if settings.cache_provider == "memory" else app_cache.open_layer(settings, below, clock)
+            storage = below if layer is None else layer.storage
             secrets = app.open_secrets(settings)
             yield (
                 purge,

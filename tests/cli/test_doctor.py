@@ -20,7 +20,7 @@ def test_a_server_that_is_well(folder: Folder) -> None:
     assert result.stdout.splitlines() == [
         "settings of the environment: ok",
         f"secret {folder.path}/var/secret: ok",
-        f"database sqlite:///{folder.path}/var/sync.db, schema 0001: ok",
+        f"database sqlite:///{folder.path}/var/sync.db, schema 0002: ok",
         "locks in sql: ok",
         "cache none: ok",
         f"address http://{bind}: ok",

@@ -1,0 +1,116 @@
+"""The composition of the cache: settings in, the layer over the SQL store out, with what it needs to run."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from sqlalchemy import URL
+
+from syncstore.cache.api import Provider
+from syncstore.cache.memory import MemoryProvider
+from syncstore.cache.prober import Prober
+from syncstore.cache.states import AlwaysUp, ServerState, SharedState
+from syncstore.clock import Clock
+from syncstore.databases import storage_tables
+from syncstore.errors import ConfigError
+from syncstore.settings import Settings
+from syncstore.storage.api import Storage
+from syncstore.storage.durable import DurableStorage
+from syncstore.storage.layered.kinds import Kinds
+from syncstore.storage.layered.store import LayeredStorage
+
+
+class Layer(NamedTuple):
+    """A storage, and what ends the threads and locks that came with it; the storage closes itself."""
+
+    storage: Storage
+    stop: Callable[[], None]
+
+
+def open_layer(settings: Settings, below: DurableStorage, clock: Clock) -> Layer:
+    """The storage that requests see: the durable one alone, or below the cache of the settings.
+
+    Raises ConfigError when another process has the cache of `cache.provider = memory`.
+    """
+    if settings.cache_provider == "none":
+        return Layer(below, _nothing)
+    if settings.cache_provider == "memory":
+        alone = _claim_memory(settings)
+        cache: Provider = MemoryProvider(clock)
+        return Layer(_layered(settings, below, cache, AlwaysUp(), clock), lambda: os.close(alone))
+    cache = open_memcached(settings, clock)
+    state = open_state(settings, below, clock)
+    prober = Prober(state, cache, settings.memcached_retry_interval)
+    prober.start()
+    return Layer(_layered(settings, below, cache, state, clock), prober.stop)
+
+
+def open_memcached(settings: Settings, clock: Clock) -> Provider:
+    """The memcached of the settings. Opens no connection."""
+    from syncstore.cache.memcached.provider import MemcachedProvider
+
+    return MemcachedProvider(
+        settings.memcached_server,
+        clock,
+        prefix=settings.cache_key_prefix,
+        connect_timeout=settings.memcached_connect_timeout,
+        timeout=settings.memcached_timeout,
+        pool_size=settings.memcached_pool_size,
+    )
+
+
+def open_state(settings: Settings, below: DurableStorage, clock: Clock) -> SharedState:
+    """This process's view of the state of memcached, which all processes on the same database share."""
+    name = f"{settings.cache_key_prefix}@{settings.memcached_server}"[:255]
+    return SharedState(below, name, clock, lease=settings.memcached_state_lease)
+
+
+def kinds(settings: Settings) -> Kinds:
+    """Which collections live where."""
+    return Kinds(settings.cached_only, settings.write_through)
+
+
+def _layered(
+    settings: Settings, below: DurableStorage, cache: Provider, state: ServerState, clock: Clock
+) -> LayeredStorage:
+    return LayeredStorage(below, cache, state, kinds(settings), clock, batch_lifetime=settings.batch_lifetime)
+
+
+def _claim_memory(settings: Settings) -> int:
+    """Be the only process with a memory of this database: two would not know of each other's writes.
+
+    A lock on a file, which ends with the process; what it cannot see is another machine.
+    """
+    path = memory_lock(settings)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise ConfigError(f"cache.provider = memory: {path} cannot be opened: {error.strerror}") from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(file)
+        raise ConfigError(
+            "cache.provider = memory is for one process, and another one serves this database already: "
+            "stop that one, or set cache.provider = memcached, or none"
+        ) from None
+    return file
+
+
+def memory_lock(settings: Settings) -> Path:
+    """The file that the process with the memory of this database has locked."""
+    url: URL = storage_tables(settings).url
+    if url.get_backend_name() == "sqlite" and url.database:
+        return Path(f"{url.database}.cache-lock")
+    name = hashlib.sha256(url.render_as_string(hide_password=True).encode()).hexdigest()[:16]
+    return settings.here / "var" / f"{name}.memory"
+
+
+def _nothing() -> None:
+    """There is nothing to stop."""
