@@ -1,0 +1,229 @@
+"""The state of a cache server: who may use which epoch when, and what a failure costs whom."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from syncstore.cache.memory import MemoryProvider
+from syncstore.cache.states import AlwaysUp, SharedState
+from syncstore.errors import Unavailable
+from syncstore.testing.clocks import SteppableClock
+
+LEASE = 2.0
+
+
+class Epochs:
+    """The shared table, in memory; `away` makes it unreachable, `delay` takes time to answer."""
+
+    def __init__(self, clock: SteppableClock) -> None:
+        self.clock = clock
+        self.epochs: dict[str, int] = {"s": 10}
+        self.asked = 0
+        self.away = False
+        self.delay = 0.0
+
+    def epoch(self, server: str) -> int:
+        self.asked += 1
+        if self.away:
+            raise Unavailable("away")
+        found = self.epochs.get(server, 0)
+        self.clock.step(self.delay)
+        return found
+
+    def advance_epoch(self, server: str, seen: int, to: int | None = None) -> bool:
+        if self.away:
+            raise Unavailable("away")
+        if self.epochs.get(server, 0) != seen:
+            return False
+        self.epochs[server] = seen + 1 if to is None else to
+        return True
+
+
+@pytest.fixture
+def clock() -> SteppableClock:
+    return SteppableClock()
+
+
+@pytest.fixture
+def epochs(clock: SteppableClock) -> Epochs:
+    return Epochs(clock)
+
+
+@pytest.fixture
+def state(clock: SteppableClock, epochs: Epochs) -> SharedState:
+    return SharedState(epochs, "s", clock, lease=LEASE, pause=1.0)
+
+
+# -- readers
+
+
+def test_the_table_is_asked_once_a_lease(state: SharedState, epochs: Epochs, clock: SteppableClock) -> None:
+    for _ in range(5):
+        assert state.trusted() == 10
+        clock.step(LEASE / 5)
+    assert epochs.asked == 1
+    assert state.trusted() == 10
+    assert epochs.asked == 2
+
+
+def test_a_lease_begins_when_the_question_is_asked(
+    state: SharedState, epochs: Epochs, clock: SteppableClock
+) -> None:
+    epochs.delay = 1.5
+    assert state.trusted() == 10
+    assert state.still(10)
+    clock.step(0.5)
+    assert not state.still(10)
+
+
+def test_a_lease_does_not_heed_the_wall_clock(state: SharedState, clock: SteppableClock) -> None:
+    state.trusted()
+    clock.step(-3600)
+    assert state.still(10)
+    clock.step(LEASE)
+    assert not state.still(10)
+
+
+def test_a_failed_server_is_not_trusted(state: SharedState, epochs: Epochs) -> None:
+    epochs.epochs["s"] = 11
+    assert state.trusted() is None
+    assert state.failed
+
+
+def test_nothing_is_trusted_while_the_table_cannot_be_asked(
+    state: SharedState, epochs: Epochs, clock: SteppableClock
+) -> None:
+    state.trusted()
+    epochs.away = True
+    assert state.trusted() == 10, "within the lease"
+    clock.step(LEASE)
+    assert state.trusted() is None
+
+
+def test_a_server_that_does_not_answer_is_left_alone_by_this_process(
+    state: SharedState, clock: SteppableClock
+) -> None:
+    state.trusted()
+    state.trouble()
+    assert state.trusted() is None
+    assert state.troubled()
+    clock.step(1.0)
+    assert state.trusted() == 10
+
+
+def test_a_server_that_was_never_heard_of_gets_names_of_its_own(
+    clock: SteppableClock, epochs: Epochs, state: SharedState
+) -> None:
+    one, two = (SharedState(epochs, "new", clock, lease=LEASE) for _ in range(2))
+    first = one.trusted()
+    assert first is not None
+    assert first >= 2 * 1_600_000_000
+    assert first % 2 == 0
+    assert two.trusted() == first
+
+
+# -- writers
+
+
+def read(epochs: Epochs) -> int:
+    return epochs.epochs["s"]
+
+
+def test_a_writer_may_mark_under_what_the_table_says_now(state: SharedState, epochs: Epochs) -> None:
+    state.trusted()
+    epochs.epochs["s"] = 12
+    assert state.judge(epochs.epoch) == 12
+
+
+def test_a_failure_must_be_known_for_a_lease_before_anybody_goes_without_the_cache(
+    state: SharedState, epochs: Epochs, clock: SteppableClock
+) -> None:
+    epochs.epochs["s"] = 11
+    for _ in range(4):
+        with pytest.raises(Unavailable) as refused:
+            state.judge(epochs.epoch)
+        assert refused.value.retry_after == 3
+        clock.step(LEASE / 4)
+    clock.step(LEASE / 10)
+    assert state.judge(epochs.epoch) is None
+
+
+def test_another_failure_is_waited_for_anew(
+    state: SharedState, epochs: Epochs, clock: SteppableClock
+) -> None:
+    epochs.epochs["s"] = 11
+    state.trusted()
+    clock.step(LEASE * 2)
+    epochs.epochs["s"] = 13
+    with pytest.raises(Unavailable):
+        state.judge(epochs.epoch)
+
+
+def test_what_the_table_has_not_heard_of_is_no_licence(state: SharedState, epochs: Epochs) -> None:
+    del epochs.epochs["s"]
+    with pytest.raises(Unavailable):
+        state.judge(epochs.epoch)
+
+
+def test_a_failure_is_declared_once_and_only_of_the_epoch_that_failed(
+    state: SharedState, epochs: Epochs
+) -> None:
+    state.trusted()
+    assert state.declare_failed(10).retry_after == 3
+    assert epochs.epochs["s"] == 11
+    state.declare_failed(10)
+    assert epochs.epochs["s"] == 11
+    epochs.epochs["s"] = 12
+    state.declare_failed(10)
+    assert epochs.epochs["s"] == 12
+
+
+def test_a_failure_that_cannot_be_declared_is_an_outage_of_both(state: SharedState, epochs: Epochs) -> None:
+    state.trusted()
+    epochs.away = True
+    assert "neither does SQL" in state.declare_failed(10).reason
+    assert epochs.epochs["s"] == 10
+
+
+# -- coming back
+
+
+def test_a_server_comes_back_under_new_names_one_lease_later(
+    state: SharedState, epochs: Epochs, clock: SteppableClock
+) -> None:
+    cache = MemoryProvider(clock)
+    state.trusted()
+    state.declare_failed(10)
+    assert not state.probe(cache)
+    clock.step(LEASE)
+    assert not state.probe(cache), "clocks may run a little differently"
+    clock.step(LEASE / 10)
+    assert state.probe(cache)
+    assert state.trusted() == 12
+    assert state.probe(cache), "it is back"
+    assert epochs.epochs["s"] == 12
+
+
+def test_two_who_probe_bring_it_back_once(clock: SteppableClock, epochs: Epochs) -> None:
+    cache = MemoryProvider(clock)
+    one, two = (SharedState(epochs, "s", clock, lease=LEASE) for _ in range(2))
+    epochs.epochs["s"] = 11
+    one.trusted(), two.trusted()
+    clock.step(LEASE * 2)
+    assert one.probe(cache)
+    assert two.probe(cache)
+    assert epochs.epochs["s"] == 12
+
+
+# -- the cache of one process
+
+
+def test_a_memory_is_of_use_to_the_process_that_made_it() -> None:
+    state = AlwaysUp()
+    assert (state.trusted(), state.judge(lambda _: 1), state.troubled()) == (0, 0, False)
+    child = os.fork()
+    if not child:
+        os._exit(int((state.trusted(), state.judge(lambda _: 1), state.troubled()) != (None, None, True)))
+    assert os.waitpid(child, 0)[1] == 0
