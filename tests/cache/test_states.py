@@ -60,9 +60,9 @@ def state(clock: SteppableClock, epochs: Epochs) -> SharedState:
 
 
 def test_the_table_is_asked_once_a_lease(state: SharedState, epochs: Epochs, clock: SteppableClock) -> None:
-    for _ in range(5):
+    for _ in range(4):
         assert state.trusted() == 10
-        clock.step(LEASE / 5)
+        clock.step(LEASE / 4)
     assert epochs.asked == 1
     assert state.trusted() == 10
     assert epochs.asked == 2
