@@ -1,68 +1,53 @@
-"""What memcached answers to meta commands, read strictly: a reply that is not exactly as it must be ends the connection.
+"""What memcached answers to meta commands, read strictly: what is not exactly as it must be is no answer.
 
 pymemcache has no reader for `mg ... v`: its raw_command looks for the end mark inside the data. Here nothing is
-searched in data: a value's length comes first, and its end has to be where that says.
-The protocol is memcached's doc/protocol.txt, "Meta Commands"; error lines as 1.6.18 writes them.
+searched for in data: a value's length comes first, and its end has to be where that says.
+The protocol is memcached's doc/protocol.txt, "Meta Commands"; error lines are as 1.6.18 writes them.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final
 
 from syncstore.cache.api import BackendUnavailable
 
 # The flags come in the order of the request, `v c f`; W, X and Z are the server's own.
 _VALUE: Final = re.compile(rb"(?:EN|VA (\d{1,10}) c(\d{1,20}) f(\d{1,10})(?: [WXZ])*)\r\n").match
-_OUTCOME: Final = re.compile(rb"(HD|NS|EX|NF)(?: c(\d{1,20}))?\r\n").match
-_SERVER_ERROR: Final = re.compile(rb"SERVER_ERROR [ -~]*\r\n").match
-_STAT: Final = re.compile(rb"(?:END|STAT ([!-~]+) ([ -~]*))\r\n").match
+_OUTCOME: Final = re.compile(rb"(HD|NS|EX|NF|SERVER_ERROR [ -~]*)(?: c(\d{1,20}))?\r\n").match
+_STAT: Final = re.compile(rb"(?:END|STAT ([!-~]+)(?: ([ -~]*))?)\r\n").match
 _MAX_LINE = 1024
-
-Receive = Callable[[], bytes]
-"""The next bytes from the server, at least one; raises BackendUnavailable."""
-
-
-class OutOfStep(BackendUnavailable):
-    """The server said something that no memcached says here, or that we could only be asked by a fault of ours."""
-
-
-class Stored(NamedTuple):
-    """A value: `data[start:stop]`, the server's number for it and its client flags."""
-
-    data: bytes
-    start: int
-    stop: int
-    number: int
-    flags: int
-
-
-class Outcome(NamedTuple):
-    """What became of a change: HD, NS, EX, NF, or TOO_LARGE or FULL; the new number with HD after a store."""
-
-    code: bytes
-    number: int
-
 
 TOO_LARGE: Final = b"SERVER_ERROR object too large for cache"
 FULL: Final = b"SERVER_ERROR out of memory storing object"
+_OUTCOMES: Final = frozenset({b"HD", b"NS", b"EX", b"NF", TOO_LARGE, FULL})
+
+Stored = tuple[bytes, int, int, int, int]
+"""A value is `data[start:stop]`: data, start, stop, the server's number for it, and its client flags."""
+
+_Match = Callable[[bytes, int], re.Match[bytes] | None]
+
+
+class OutOfStep(BackendUnavailable):
+    """The server says what no memcached says here. The connection is worth nothing any more."""
 
 
 class Replies:
     """Takes replies apart, one after the other, asking `receive` for more bytes where one is not complete.
 
-    `begin` must be called before each exchange and `end` after it. `max_value` bounds what is read into memory.
+    `receive` returns at least one byte or raises BackendUnavailable. `begin` comes before the replies to a request
+    and `end` after them. `max_value` bounds what is read into memory for one reply, in bytes.
     """
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, receive: Callable[[], bytes]) -> None:
+        self.max_value = 0
         self._receive = receive
         self._data = b""
         self._at = 0
-        self.max_value = 0
 
     def begin(self) -> None:
-        """Wait for the first bytes of the answer."""
+        """Wait for the first bytes."""
         self._data = self._receive()
         self._at = 0
 
@@ -71,10 +56,9 @@ class Replies:
         data, self._data = self._data, b""
         if self._at != len(data):
             raise OutOfStep(f"memcached says more than it was asked: {data[self._at : self._at + 80]!r}")
-        self._at = 0
 
     def value(self) -> Stored | None:
-        """The reply to one `mg ... v c f`."""
+        """The reply to `mg <key> v c f`; None for a miss."""
         match = _VALUE(self._data, self._at) or self._await_line(_VALUE)
         size, number, flags = match.groups()
         start = match.end()
@@ -82,31 +66,27 @@ class Replies:
             self._at = start
             return None
         stop = start + int(size)
-        if len(self._data) < stop + 2:
-            start, stop = self._await_value(start, stop)
         data = self._data
+        if len(data) < stop + 2:
+            data = self._await_value(start, stop)
+            start, stop = 0, stop - start
         if data[stop : stop + 2] != b"\r\n":
             raise OutOfStep("a value of memcached does not end where it should")
         self._at = stop + 2
-        return Stored(data, start, stop, int(number), int(flags))
+        return data, start, stop, int(number), int(flags)
 
-    def outcome(self) -> Outcome:
-        """The reply to one `ms` or `md`."""
-        match = _OUTCOME(self._data, self._at)
-        if match is None:
-            match = self._await_line(_OUTCOME, _SERVER_ERROR)
-            line = match.group()[:-2]
-            if line in (TOO_LARGE, FULL):
-                self._at = match.end()
-                return Outcome(line, 0)
-            if line.startswith(b"SERVER_ERROR"):
-                raise OutOfStep(f"memcached says {line[:80]!r}")
-        self._at = match.end()
+    def outcome(self) -> tuple[bytes, int]:
+        """The reply to an `ms <key> <size> c` or `md <key>`: HD, NS, EX, NF, TOO_LARGE or FULL, and the server's number
+        for a stored value."""
+        match = _OUTCOME(self._data, self._at) or self._await_line(_OUTCOME)
         code, number = match.groups()
-        return Outcome(code, int(number or 0))
+        if code not in _OUTCOMES:
+            raise OutOfStep(f"memcached says {code[:80]!r}")
+        self._at = match.end()
+        return code, int(number or 0)
 
     def stats(self) -> dict[str, str]:
-        """The reply to one `stats`."""
+        """The reply to a `stats`."""
         found: dict[str, str] = {}
         while True:
             match = _STAT(self._data, self._at) or self._await_line(_STAT)
@@ -114,34 +94,30 @@ class Replies:
             name, value = match.groups()
             if name is None:
                 return found
-            found[name.decode()] = value.decode()
+            found[name.decode()] = (value or b"").decode()
 
-    def _await_line(
-        self, matches: Callable[[bytes, int], re.Match[bytes] | None], *more: Callable[[bytes, int], re.Match[bytes] | None]
-    ) -> re.Match[bytes]:
-        """Receive until the line is complete, and match it. Raises OutOfStep."""
-        while (end := self._data.find(b"\n", self._at, self._at + _MAX_LINE)) < 0:
+    def _await_line(self, matching: _Match) -> re.Match[bytes]:
+        """Receive until the line is complete."""
+        while b"\n" not in self._data[self._at : self._at + _MAX_LINE]:
             if len(self._data) - self._at >= _MAX_LINE:
                 break
             self._data = self._data[self._at :] + self._receive()
             self._at = 0
-        for matches_line in (matches, *more):
-            match = matches_line(self._data, self._at)
-            if match is not None:
-                return match
-        line = self._data[self._at : end if end >= 0 else None]
-        raise OutOfStep(f"memcached says {line[:80]!r}")
+        match = matching(self._data, self._at)
+        if match is None:
+            line = self._data[self._at : self._at + 80].partition(b"\r\n")[0]
+            raise OutOfStep(f"memcached says {line!r}")
+        return match
 
-    def _await_value(self, start: int, stop: int) -> tuple[int, int]:
-        """Receive until the value and its end mark are there; where it lies then."""
+    def _await_value(self, start: int, stop: int) -> bytes:
+        """Receive until the value and its end mark are there; they begin what is returned."""
         size = stop - start
         if size > self.max_value:
             raise OutOfStep(f"memcached says it has a value of {size} bytes")
         parts = [self._data[start:]]
         missing = size + 2 - len(parts[0])
         while missing > 0:
-            part = self._receive()
-            parts.append(part)
-            missing -= len(part)
+            parts.append(self._receive())
+            missing -= len(parts[-1])
         self._data = b"".join(parts)
-        return 0, size
+        return self._data

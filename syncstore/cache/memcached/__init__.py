@@ -1,0 +1,1 @@
+"""The cache provider `memcached`, and the only door to pymemcache."""
