@@ -24,6 +24,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -265,6 +267,27 @@ class LockConformance:
         assert all(counts["write"] <= 1 for counts in seen)
         if self.readers_keep_writers_out:
             assert all(counts["write"] == 0 or counts["read"] == 0 for counts in seen)
+
+    def test_processes_take_turns(self, open_locks: OpenLocks, uid: int, tmp_path: Path) -> None:
+        self._count_together(open_locks, uid, tmp_path / "counter", processes=3, rounds=40)
+
+    @pytest.mark.soak
+    def test_processes_take_turns_for_long(self, open_locks: OpenLocks, uid: int, tmp_path: Path) -> None:
+        self._count_together(open_locks, uid, tmp_path / "counter", processes=8, rounds=2000)
+
+    def _count_together(
+        self, open_locks: OpenLocks, uid: int, counter: Path, processes: int, rounds: int
+    ) -> None:
+        """What reads a number and writes the next one loses some where two are at it at once."""
+        if not self.other_processes:
+            pytest.skip("this backend keeps its locks inside one process")
+        counter.write_text("0", "ascii")
+        with ExitStack() as stack:
+            holders = [stack.enter_context(HolderProcess(open_locks)) for _ in range(processes)]
+            for holder in holders:
+                holder.begin_to_count(uid, counter, rounds, PATIENCE)
+            assert [holder.outcome(rounds * 1.0) for holder in holders] == ["counted"] * processes
+        assert int(counter.read_text("ascii")) == processes * rounds
 
     def test_a_writer_is_not_starved_by_readers(self, locks: Locks, uid: int) -> None:
         """Within 2 seconds, which is also the least timeout that `open_locks` may give its Locks."""

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from multiprocessing.connection import Connection
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,6 +21,7 @@ from syncstore.locks.api import LockHandle, Locks, Mode
 
 OpenLocks = Callable[[], AbstractContextManager[Locks]]
 _START_SECONDS = 60.0
+_DONE = {"enter": "held", "leave": "left", "count": "counted"}
 
 
 def _obey(end: Connection, locks: Locks) -> None:
@@ -35,20 +37,26 @@ def _obey(end: Connection, locks: Locks) -> None:
                 held.append(_enter(locks, *arguments))
             elif word == "leave":
                 held.pop().__exit__(None, None, None)
-            elif word == "look":
-                end.send("valid" if held[-1].valid() else "lost")
-                continue
-            else:
+            elif word == "count":
+                _count(locks, *arguments)
+            elif word != "look":
                 return
         except Exception as error:  # noqa: BLE001, RUF100 - whatever it is, the test is told its name
             end.send(type(error).__name__)
         else:
-            end.send("held" if word == "enter" else "left")
+            end.send(_DONE.get(word) or ("valid" if held[-1].valid() else "lost"))
 
 
 def _enter(locks: Locks, mode: Mode, uid: int, collection: str, timeout: float) -> LockHandle:
     take = locks.read if mode == "read" else locks.write
     return take(uid, collection, timeout).__enter__()
+
+
+def _count(locks: Locks, uid: int, path: str, rounds: int, timeout: float) -> None:
+    counter = Path(path)
+    for _ in range(rounds):
+        with locks.write(uid, "col", timeout):
+            counter.write_text(str(int(counter.read_text("ascii")) + 1), "ascii")
 
 
 def _live(end: Connection, open_locks: OpenLocks) -> None:
@@ -87,6 +95,10 @@ class Holder:
         """Give back the lock taken last."""
         self._end.send(("leave",))
         return self.outcome()
+
+    def begin_to_count(self, uid: int, path: Path, rounds: int, timeout: float) -> None:
+        """Add one to the number in a file so many times, each time under the lock; the outcome is "counted"."""
+        self._end.send(("count", uid, str(path), rounds, timeout))
 
     def look(self) -> str:
         """Whether the lock taken last is still "valid" as far as the holder can tell, or "lost"."""
