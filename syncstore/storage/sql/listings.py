@@ -119,9 +119,14 @@ class Listings:
             mine.total_bytes,
             *(self._nothing(column) for column in columns[2:]),
         ).where(this)
-        size = select(mine.total_bytes).where(this).scalar_subquery()
-        items = select(self._nothing(mine.last_modified), *columns).where(
-            bso.c.userid == clauses.uid, bso.c.collection == clauses.collection, size <= bindparam("most")
+        # A join, though a subquery would say it, too: SQLite would ask that of every item that it walks over.
+        both = user_collections.join(
+            bso, and_(bso.c.userid == mine.userid, bso.c.collection == mine.collection)
+        )
+        items = (
+            select(self._nothing(mine.last_modified), *columns)
+            .select_from(both)
+            .where(this, mine.total_bytes <= bindparam("most"))
         )
         return Statement("whole", union_all(head, items), self._dialect.compiler)
 

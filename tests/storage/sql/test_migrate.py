@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -11,12 +12,16 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, NullPool, create_engine, inspect, make_url, text
 
 from syncstore.errors import ConfigError, Unavailable
+from syncstore.storage.durable import KeptTime, Times
 from syncstore.storage.sql import migrate
-from syncstore.storage.sql.schema import NEVER, STANDARD_COLLECTIONS, metadata
+from syncstore.storage.sql.schema import NEVER, STANDARD_COLLECTIONS, cache_servers, metadata
+from syncstore.testing.clocks import SteppableClock
 from syncstore.testing.processes import free_port
+from syncstore.testing.sql_store import open_sql_store
 
 TABLES = {*metadata.tables, "alembic_version"}
 
@@ -158,6 +163,92 @@ def test_data_survive_a_migration_that_begins_anew(empty_url: str) -> None:
     with connect(empty_url) as connection:
         assert connection.execute(text("SELECT high_water FROM storage_users")).scalar() == 10
         assert connection.execute(text("SELECT COUNT(*) FROM collections")).scalar() == 14
+
+
+@pytest.fixture
+def as_of_0001(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[pytest.MonkeyPatch]:
+    """While the fixture's patches last, the first migration is all there is."""
+    first = Path(migrate.scripts().get_revision("0001").path)
+    (tmp_path / "versions").mkdir()
+    shutil.copy(first, tmp_path / "versions")
+    old = ScriptDirectory(str(tmp_path))
+    with monkeypatch.context() as patch:
+        patch.setattr(migrate, "scripts", lambda of=migrate.STORAGE: old)
+        yield patch
+
+
+def fill_0001(url: str, patches: pytest.MonkeyPatch) -> None:
+    """A database of the first schema with a user, and nobody's patches after it."""
+    assert migrate.upgrade(url) is True
+    assert migrate.version(url) == "0001"
+    with connect(url) as connection:
+        assert "cache_servers" not in tables(connection)
+        connection.execute(text("INSERT INTO storage_users (userid, high_water) VALUES (7, 170000000010)"))
+        connection.execute(
+            text(
+                "INSERT INTO user_collections (userid, collection, last_modified, count, total_bytes)"
+                " VALUES (7, 4, 170000000010, 0, 0)"
+            )
+        )
+    patches.undo()
+
+
+def check_user_of_0001(url: str) -> None:
+    """The user is there, and can keep times now."""
+    check_whole(url)
+    with connect(url) as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    store = open_sql_store(url, SteppableClock())
+    before = Times(17000000001, {"history": 17000000001}, {})
+    assert store.storage.settled_times(7) == before
+    with store.storage.lock_for_times(7, "tabs") as work:
+        kept = KeptTime(work.draw_time())
+        work.keep_time("tabs", kept)
+    assert store.storage.times(7) == Times(kept.time, before.collections, {"tabs": kept})
+    assert store.storage.advance_epoch("a", 0) is True
+    store.database.close()
+
+
+def test_the_first_schema_is_brought_up_to_date_with_its_data(
+    empty_url: str, as_of_0001: pytest.MonkeyPatch
+) -> None:
+    fill_0001(empty_url, as_of_0001)
+    assert migrate.newest() != "0001"
+    assert migrate.upgrade(empty_url) is True
+    check_user_of_0001(empty_url)
+
+
+@pytest.mark.parametrize("table", [False, True])
+def test_the_step_from_the_first_schema_is_finished_if_it_was_killed(
+    empty_url: str, as_of_0001: pytest.MonkeyPatch, *, table: bool
+) -> None:
+    fill_0001(empty_url, as_of_0001)
+    with connect(empty_url) as connection:
+        kind = "BYTEA" if connection.dialect.name == "postgresql" else "BLOB"
+        connection.execute(text(f"ALTER TABLE storage_users ADD COLUMN cached {kind}"))
+        if table:
+            cache_servers.create(connection)
+    assert migrate.upgrade(empty_url) is True
+    check_user_of_0001(empty_url)
+
+
+def test_eight_processes_bring_the_first_schema_up_to_date_at_once(
+    empty_url: str, as_of_0001: pytest.MonkeyPatch, processes: ProcessPoolExecutor
+) -> None:
+    fill_0001(empty_url, as_of_0001)
+    did = list(processes.map(migrate.upgrade, [empty_url] * 8))
+    assert did.count(True) == 1
+    check_user_of_0001(empty_url)
+
+
+def test_a_process_of_the_first_schema_writes_beside_one_of_this(empty_url: str) -> None:
+    """Its INSERT and its locking SELECT do not know the new column."""
+    migrate.upgrade(empty_url)
+    with connect(empty_url) as connection:
+        connection.execute(text("INSERT INTO storage_users (userid, high_water) VALUES (7, 170000000010)"))
+    store = open_sql_store(empty_url, SteppableClock())
+    assert store.storage.times(7) == Times(17000000001, {}, {})
+    store.database.close()
 
 
 def test_a_newer_schema_is_refused(empty_url: str) -> None:

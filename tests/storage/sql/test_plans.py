@@ -114,3 +114,19 @@ def test_the_purge_finds_users_by_the_index_on_ttl(filled: SqlStore) -> None:
     values = {"after": 0, "uid": USERS, "latest": START_MS - 10_000}
     told = plan(filled, filled.statements.users_with_expired, values)
     assert "bso_ttl" in told, told
+
+
+def test_a_whole_collection_is_read_by_an_index(filled: SqlStore) -> None:
+    listings = Listings(filled.database.dialect)
+    told = plan(filled, listings.whole, {"uid": 2, "collection": 4, "most": 10**9})
+    assert not any(word in told for word in ("Seq Scan on bso", "SCAN bso", *SORTED)), told
+    assert any(word in told for word in ("INDEX bso_modified", "bso_pkey", "PRIMARY")), told
+
+
+def test_a_collection_that_is_too_large_is_left_before_its_items_are_looked_at(filled: SqlStore) -> None:
+    told = plan(filled, Listings(filled.database.dialect).whole, {"uid": 2, "collection": 4, "most": 1})
+    if filled.database.dialect.name == "mysql":
+        assert "Impossible WHERE" in told, told  # said once the row of the collection was read
+    else:
+        collection, items = told.rfind("user_collections"), told.rfind("bso")
+        assert 0 < collection < items, told  # the outer loop, and the inner one

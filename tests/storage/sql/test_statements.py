@@ -11,6 +11,7 @@ import pytest
 
 from syncstore.bso import Change
 from syncstore.storage.api import Position, Query, Sort
+from syncstore.storage.durable import Being, KeptTime
 from syncstore.storage.sql.clauses import MAX_IDS
 from syncstore.testing.sql_store import SqlStore
 
@@ -74,6 +75,13 @@ def do_everything(store: SqlStore, uid: int) -> None:
     storage.collection_modified(uid, "col")
     storage.item(uid, "col", "a")
     storage.check()
+    with storage.lock_for_times(uid, "tabs") as work:
+        work.epoch("server")
+        work.keep_time("tabs", KeptTime(work.draw_time(), items=1, bytes=1))
+    storage.times(uid)
+    storage.sums(uid)
+    storage.whole(uid, "col", 10**9)
+    storage.advance_epoch(f"server-{uid}", storage.epoch(f"server-{uid}"))
     for _ in store.purge().steps():
         pass
     with storage.lock_for_write(uid, "col") as work:
@@ -86,6 +94,26 @@ def test_every_statement_has_its_name_in_front(store: SqlStore, recorded: Record
     do_everything(store, 1)
     assert len(set(recorded.texts)) > 25
     assert [text for text in recorded.texts if not NAMED.match(text)] == []
+
+
+def test_kept_times_cost_no_statement_of_their_own(store: SqlStore, recorded: Recorded) -> None:
+    def names() -> list[str]:
+        told = [text.split()[1] for text in recorded.texts]
+        recorded.texts.clear()
+        return told
+
+    with store.storage.lock_for_times(7, "tabs") as work:
+        assert work.kept == {}
+        work.keep_time("tabs", KeptTime(work.draw_time(), items=1, bytes=1))
+        assert recorded.texts == []  # beyond that which locked the row
+    assert names() == ["set_times"]
+    with store.storage.lock_for_write(7, "bookmarks", ["a"], create=True) as work:
+        assert "tabs" in work.kept
+        work.put([Change("a", "1")])
+    assert names() == ["state", "put_items", "add_collection", "set_high_water"]
+    with store.storage.lock_for_write(7, None) as work:
+        work.keep_time("", KeptTime(work.delete_all(), Being.DELETED))
+    assert names()[-1:] == ["set_times"]
 
 
 def test_every_shape_of_a_listing_is_a_statement_that_runs(store: SqlStore, recorded: Recorded) -> None:
