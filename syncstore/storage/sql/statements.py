@@ -78,17 +78,13 @@ class Statements:
         )
 
         # One statement is one snapshot: the storage's time with whatever else is asked.
-        self.collection_times = compiled(
-            "collection_times",
-            select(
-                users.c.high_water,
-                user_collections.c.collection,
-                user_collections.c.last_modified,
-                users.c.cached,
-            )
+        collection_times = (
+            select(users.c.high_water, user_collections.c.collection, user_collections.c.last_modified)
             .select_from(users.outerjoin(user_collections, user_collections.c.userid == users.c.userid))
-            .where(users.c.userid == clauses.uid),
+            .where(users.c.userid == clauses.uid)
         )
+        self.collection_times = compiled("collection_times", collection_times)
+        self.times = compiled("times", collection_times.add_columns(users.c.cached))
         self.collection_totals = compiled(
             "collection_totals",
             select(

@@ -56,7 +56,7 @@ class SqlStorage:
 
     def _collection_times(self, rows: Sequence[Row]) -> dict[str, int]:
         name = self._names.name
-        return {name(number): time // MS_PER_TICK for _, number, time, _ in rows if number is not None}
+        return {name(row[1]): row[2] // MS_PER_TICK for row in rows if row[1] is not None}
 
     def collection_counts(self, uid: int) -> Totals:
         """The number of live items of every collection that has any (see Storage)."""
@@ -138,11 +138,11 @@ class SqlStorage:
 
     def times(self, uid: int) -> Times:
         """All times, by a plain read (see DurableStorage)."""
-        return self._times(self._database.query(self._statements.collection_times, {"uid": uid}))
+        return self._times(self._database.query(self._statements.times, {"uid": uid}))
 
     def settled_times(self, uid: int) -> Times | None:
         """All times, while no writer of the user is at work (see DurableStorage)."""
-        rows = self._database.settled(self._statements.collection_times, uid)
+        rows = self._database.settled(self._statements.times, uid)
         return None if rows is None else self._times(rows)
 
     def _times(self, rows: Sequence[Row]) -> Times:

@@ -67,7 +67,7 @@ def test_what_follows_the_lock_in_one_message_is_newer_than_the_lock(server: Sql
     """The message has read before; a writer commits; it goes on to the lock and to the times."""
     dialect, uid = server.database.dialect, 1
     first = put(server, uid)
-    times = server.statements.collection_times.sql % uid
+    times = server.statements.times.sql % uid
     with raw(server) as holder, raw(server) as watcher, raw(server) as reader:
         run(server, holder, _TAKE[dialect.name])
         with ThreadPoolExecutor(1) as elsewhere:

@@ -102,6 +102,9 @@ def test_kept_times_cost_no_statement_of_their_own(store: SqlStore, recorded: Re
         recorded.texts.clear()
         return told
 
+    with store.storage.lock_for_write(7, "col", create=True) as work:
+        work.put([])
+    recorded.texts.clear()
     with store.storage.lock_for_times(7, "tabs") as work:
         assert work.kept == {}
         work.keep_time("tabs", KeptTime(work.draw_time(), items=1, bytes=1))
