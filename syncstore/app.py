@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 from pyramid.config import Configurator
 
 from syncstore import databases
-from syncstore.app_cache import open_layer
+from syncstore.app_cache import open_layer, open_lock_backend
 from syncstore.app_tokenserver import (
     TokenServer,
     check_token_server,
@@ -26,7 +26,6 @@ from syncstore.auth.secrets import DerivedSecrets, FixedSecrets, NodeSecrets, Se
 from syncstore.clock import Clock, SystemClock
 from syncstore.errors import ConfigError
 from syncstore.locks.api import Locks
-from syncstore.locks.sql import SqlLocks
 from syncstore.settings import Settings, read_settings
 from syncstore.storage.api import Storage
 from syncstore.storage.sql.connections import PoolSizes
@@ -163,7 +162,7 @@ def open_storage(settings: Settings, database: Database, statements: Statements,
 
 def open_locks(settings: Settings, database: Database, clock: Clock) -> Locks:
     """The locks on users."""
-    return Locks(SqlLocks(database), clock, settings.lock_timeout)
+    return Locks(open_lock_backend(settings, database, clock), clock, settings.lock_timeout)
 
 
 def database_url(settings: Settings) -> str:

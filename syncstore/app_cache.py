@@ -1,4 +1,4 @@
-"""The composition of the cache: settings in, the layer over the SQL store out, with what it needs to run."""
+"""The composition of the cache and the locks: settings in, the layer over the SQL store out, and a lock backend."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ from syncstore.cache.states import AlwaysUp, ServerState, SharedState
 from syncstore.clock import Clock
 from syncstore.databases import storage_tables
 from syncstore.errors import ConfigError
+from syncstore.locks.api import LockBackend
+from syncstore.locks.memcached import MemcachedLocks
+from syncstore.locks.sql import OpensTransactions, SqlLocks
 from syncstore.settings import Settings
+from syncstore.settings.values import CacheAddress
 from syncstore.storage.api import Storage
 from syncstore.storage.durable import DurableStorage
 from syncstore.storage.layered.kinds import Kinds
@@ -50,17 +54,30 @@ def open_layer(settings: Settings, below: DurableStorage, clock: Clock) -> Layer
     return Layer(_layered(settings, below, cache, state, clock), prober.stop)
 
 
-def open_memcached(settings: Settings, clock: Clock) -> Provider:
-    """The memcached of the settings. Opens no connection."""
+def open_memcached(settings: Settings, clock: Clock, server: CacheAddress | None = None) -> Provider:
+    """The memcached of the settings, or another one with its manners. Opens no connection."""
+    from syncstore.cache.memcached.address import Address
     from syncstore.cache.memcached.provider import MemcachedProvider
 
     return MemcachedProvider(
-        settings.memcached_server,
+        Address.parse(str(server or settings.memcached_server)),
         clock,
-        prefix=settings.cache_key_prefix,
-        connect_timeout=settings.memcached_connect_timeout,
+        prefix=f"{settings.cache_key_prefix}:".encode(),
         timeout=settings.memcached_timeout,
+        connect_timeout=settings.memcached_connect_timeout,
         pool_size=settings.memcached_pool_size,
+    )
+
+
+def open_lock_backend(settings: Settings, database: OpensTransactions, clock: Clock) -> LockBackend:
+    """Where locks are kept."""
+    if settings.lock_backend == "sql":
+        return SqlLocks(database)
+    return MemcachedLocks(
+        open_memcached(settings, clock, settings.lock_memcached_server),
+        clock,
+        ttl=settings.lock_ttl,
+        shared_reads=settings.lock_shared_reads,
     )
 
 

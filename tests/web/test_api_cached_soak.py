@@ -1,0 +1,50 @@
+"""The API suite with memcached, for every database, kind of collection and lock backend: 18 times the suite."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from syncstore.testing.api_suite import test_classes
+from syncstore.testing.api_suite.fixtures import (  # noqa: F401  # pytest finds fixtures by their names here
+    configured,
+    groups,
+    limits,
+    neighbours,
+    other,
+    server,
+    stored,
+    sync,
+    three_writes,
+    watched_neighbours,
+)
+from syncstore.testing.cached_app import GREAT_ITEMS, LIVING, cached_settings
+from syncstore.testing.plugin import started
+from syncstore.testing.servers import MemcachedServer
+
+pytestmark = pytest.mark.soak
+globals().update(test_classes())
+
+
+@pytest.fixture(scope="module")
+def memcached() -> Iterator[MemcachedServer]:
+    """A memcached for the module's apps."""
+    made = started(lambda: MemcachedServer(options=GREAT_ITEMS))
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module", params=LIVING)
+def kind(request: pytest.FixtureRequest) -> str:
+    """Where the suite's collections live."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(scope="module", params=["sql", "memcached"])
+def app_settings(
+    request: pytest.FixtureRequest, database_url: str, memcached: MemcachedServer, kind: str
+) -> dict[str, str]:
+    """The suite's app, over the database of this turn."""
+    return cached_settings(database_url, memcached.address, kind, request.param)
