@@ -132,7 +132,7 @@ class MemoryProvider:
         with self._lock:
             now = self._clock.seconds()
             for change in changes:
-                if isinstance(change, Store) and change.expires and change.expires <= now:
+                if isinstance(change, Store) and change.expires and not change.expires > now:
                     raise ValueError(f"a value that expired {now - change.expires} s ago")
             return [self._change(change, now) for change in changes]
 
