@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
@@ -12,6 +13,7 @@ import pytest
 from syncstore.testing.api_suite.fixtures import serving
 from syncstore.testing.client import SyncClient
 from syncstore.testing.replay import Correspondence, Exchange, Model, read_session, replay
+from syncstore.testing.servers import MemcachedServer
 from syncstore.testing.transports import InProcess
 
 SECRET = "a-secret-for-the-replay"
@@ -23,23 +25,50 @@ def session() -> list[Exchange]:
     return read_session(RECORDING)
 
 
-@pytest.fixture(scope="module")
-def transport(database_url: str) -> Iterator[InProcess]:
-    with serving({"sqlalchemy.url": database_url, "auth.secrets": SECRET, "migrate": "auto"}) as app:
+_uids = itertools.count(1, 3)
+_NAMES = "clients crypto forms history meta bookmarks prefs tabs passwords addons addresses creditcards"
+CACHES = {
+    "no cache": {},
+    "as recommended": {"cache.cached_only": "tabs", "cache.write_through": "meta crypto clients"},
+    "all cached only": {"cache.cached_only": _NAMES},
+    "all written through": {"cache.write_through": _NAMES, "lock.backend": "memcached"},
+    "uncached": {"lock.backend": "memcached"},
+}
+
+
+@pytest.fixture(scope="module", params=CACHES)
+def transport(
+    request: pytest.FixtureRequest, database_url: str, memcached_server: MemcachedServer
+) -> Iterator[InProcess]:
+    settings = {"sqlalchemy.url": database_url, "auth.secrets": SECRET, "migrate": "auto"}
+    if request.param != "no cache":
+        settings |= {
+            "cache.provider": "memcached",
+            "memcached.servers": memcached_server.address,
+            "cache.key_prefix": f"replay{next(_uids)}",
+            **CACHES[request.param],
+        }
+    with serving(settings) as app:
         yield InProcess(app)
 
 
-def test_every_answer_is_the_recorded_one(transport: InProcess, session: list[Exchange]) -> None:
-    differences = replay(SyncClient(1, SECRET, transport), session)
+@pytest.fixture
+def uid() -> int:
+    """Users of a test's own: a replay begins with an empty storage."""
+    return next(_uids)
+
+
+def test_every_answer_is_the_recorded_one(transport: InProcess, session: list[Exchange], uid: int) -> None:
+    differences = replay(SyncClient(uid, SECRET, transport), session)
     assert not differences, "\n\n".join(differences)
 
 
 def test_it_goes_the_same_way_beside_another_user_s_data(
-    transport: InProcess, session: list[Exchange]
+    transport: InProcess, session: list[Exchange], uid: int
 ) -> None:
     """Two users with the same collections and ids, one after the other on one server."""
-    for uid in (2, 3):
-        differences = replay(SyncClient(uid, SECRET, transport), session)
+    for one in (uid + 1, uid + 2):
+        differences = replay(SyncClient(one, SECRET, transport), session)
         assert not differences, "\n\n".join(differences)
 
 
@@ -101,9 +130,9 @@ class TestCorrespondence:
             known.learn_time(Decimal("106.00"), Decimal("7.50"), changes=True)
 
 
-def test_a_difference_names_its_line(transport: InProcess, session: list[Exchange]) -> None:
+def test_a_difference_names_its_line(transport: InProcess, session: list[Exchange], uid: int) -> None:
     changed = replace(session[7], answer=session[7].answer.replace("ciphertext", "cleartext"))
-    (difference,) = replay(SyncClient(4, SECRET, transport), [*session[:7], changed])
+    (difference,) = replay(SyncClient(uid, SECRET, transport), [*session[:7], changed])
     assert difference.startswith("line 8: GET /storage/crypto/keys")
     assert "+" in difference
     assert "-" in difference
