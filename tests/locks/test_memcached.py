@@ -505,6 +505,21 @@ def test_a_cache_that_is_full_is_unavailable_and_not_busy(
     assert caught.value.retry_after is None
 
 
+def test_a_full_cache_at_release_leaves_the_lease_to_end_by_itself(
+    ours: MemcachedLocks, others: MemcachedLocks, cache: FaultyProvider, clock: SteppableClock
+) -> None:
+    first, second = ours.acquire(KEY, "read", 0), others.acquire(KEY, "read", 0)
+    cache.full = True
+    with pytest.raises(LockUnavailable, match="out of memory"):
+        first.release()
+    cache.full = False
+    second.release()
+    with pytest.raises(LockTimeout):
+        others.acquire(KEY, "write", 0)
+    clock.step(TTL)
+    others.acquire(KEY, "write", 0)
+
+
 # -- answers that do not come
 
 

@@ -19,7 +19,7 @@ from syncstore.testing.plugin import started
 from syncstore.testing.processes import HOST, free_port
 from syncstore.testing.servers import MemcachedServer
 
-TTL = 4.0
+TTL = 5.0
 LATE = 2.5  # seconds that memcached may keep a value longer than it was told, and some for a busy machine
 ANSWER = 0.3
 
