@@ -1,0 +1,155 @@
+"""One installation in a world: processes with the real classes in them, over the simulated servers."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any
+
+from syncstore.cache.states import SharedState
+from syncstore.locks.api import Locks
+from syncstore.locks.memcached import MemcachedLocks
+from syncstore.storage.api import Storage
+from syncstore.testing.simulation.clock import ProcessClock
+from syncstore.testing.simulation.configurations import LEASE, SERVER, Configuration, Parts
+from syncstore.testing.simulation.database import Database
+from syncstore.testing.simulation.determinism import task_locks
+from syncstore.testing.simulation.exchanges import Exchange
+from syncstore.testing.simulation.faults import Faults
+from syncstore.testing.simulation.memcached import Server, SimulatedCache
+from syncstore.testing.simulation.plan import Plan, Request
+from syncstore.testing.simulation.scheduler import Process, World
+from syncstore.testing.simulation.sql_store import SimulatedStorage
+from syncstore.testing.simulation.sql_work import Place, no_lock
+
+_PROBE_INTERVAL = 1.5
+_LOCK_TTL = 6.0
+
+
+class Host:
+    """One server process with its objects."""
+
+    def __init__(
+        self, process: Process, clock: ProcessClock, cache: SimulatedCache, state: SharedState, storage: Storage
+    ) -> None:
+        self.process = process
+        self.clock = clock
+        self.cache = cache
+        self.state = state
+        self.storage = storage
+
+
+class Installation:
+    """All processes, the two servers, and the book of all exchanges."""
+
+    def __init__(self, world: World, configuration: Configuration, plan: Plan) -> None:
+        self.world = world
+        self.configuration = configuration
+        self.plan = plan
+        self.faults = Faults(plan.faults)
+        self.faults.off = True
+        self.server = Server(world)
+        self.database = Database(
+            world,
+            self.faults,
+            request=self._serving,
+            count=lambda: world.steps,
+            chance=world.random.random,
+        )
+        if not plan.fresh_epoch:
+            self.database.epochs[SERVER] = 2
+        self.hosts: list[Host] = []
+        self.exchanges: list[Exchange] = []
+        self.started = 0
+        self.ended = False
+        for _ in range(plan.processes):
+            self.hosts.append(self.start())
+
+    def _serving(self) -> object:
+        task = self.world.current
+        return None if task is None else task.serving
+
+    # -- processes
+
+    def start(self) -> Host:
+        """A new process."""
+        self.started += 1
+        process = Process(f"process {self.started}")
+        clock = ProcessClock(self.world, process)
+        cache = SimulatedCache(
+            self.server,
+            process,
+            clock,
+            self.faults,
+            most=self.plan.most_value,
+            bound=self.configuration.bound,
+        )
+        lock = no_lock
+        if self.configuration.memcached_locks:
+            backend = MemcachedLocks(cache, clock, ttl=_LOCK_TTL, shared_reads=True, random=self.world.random)
+            lock = _LocksOfTasks(self.world, backend, clock, self.plan.lock_timeout)
+        place = Place(
+            self.database, process, clock, lock, self.plan.lock_timeout, self.plan.quota, batch_lifetime=7200
+        )
+        with task_locks(self.world):
+            below = SimulatedStorage(place)
+            state = SharedState(below, SERVER, clock, lease=LEASE)
+            storage = self.configuration.build(Parts(below, cache, state, clock))
+        host = Host(process, clock, cache, state, storage)
+        if self.configuration.heals:
+            prober = self.world.spawn(f"prober {self.started}", partial(self._probe, host), daemon=True)
+            prober.process = process
+        return host
+
+    def _probe(self, host: Host) -> None:
+        while True:
+            self.world.sleep(_PROBE_INTERVAL)
+            if host.state.failed:
+                host.state.probe(host.cache)
+
+    def host(self, home: int) -> Host:
+        """The process that a client talks to: its own, or the one that was started in its place."""
+        return self.hosts[home % len(self.hosts)]
+
+    def kill(self, number: int) -> None:
+        """A process dies; another one takes its place."""
+        host = self.hosts[number]
+        self.world.died(host.process)
+        self.database.process_died(host.process)
+        self.hosts[number] = self.start()
+
+    # -- the book
+
+    def begin(self, client: str, uid: int, request: Request, host: Host) -> Exchange:
+        """A request arrives."""
+        exchange = Exchange(len(self.exchanges), client, uid, request)
+        exchange.process = host.process.name
+        exchange.first_step = self.world.steps
+        exchange.first_version = len(self.database.row(uid).versions) - 1
+        exchange.now_at_start = host.clock.now_ms()
+        self.exchanges.append(exchange)
+        return exchange
+
+    def finish(self, exchange: Exchange, host: Host) -> None:
+        """It was answered, or never will be."""
+        exchange.last_step = self.world.steps
+        exchange.last_version = len(self.database.row(exchange.uid).versions) - 1
+        exchange.now_at_end = host.clock.now_ms()
+        exchange.walls_are_sure = host.process.clock_jumped_at < exchange.first_step
+
+
+class _LocksOfTasks:
+    """The locks of one process: their table is per thread, and here each task is one."""
+
+    def __init__(self, world: World, backend: MemcachedLocks, clock: ProcessClock, timeout: float) -> None:
+        self._world = world
+        self._new = partial(Locks, backend, clock, timeout)
+        self._of: dict[int, Locks] = {}
+
+    def __call__(self, uid: int, collection: str) -> AbstractContextManager[Any]:
+        task = self._world.current
+        assert task is not None
+        locks = self._of.get(task.number)
+        if locks is None:
+            locks = self._of[task.number] = self._new()
+        return locks.write(uid, collection)

@@ -1,0 +1,200 @@
+"""The plan of a history: who asks for what, how it is scheduled, and what goes wrong. Drawn from a seed.
+
+A plan is data, so that it can be printed, and made smaller while it still fails.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Final, NamedTuple
+
+from syncstore.bso import Change
+from syncstore.testing.simulation.faults import OPERATIONS, SURROUNDINGS, Fault
+from syncstore.testing.simulation.scheduler import Mode
+
+UNCACHED: Final = "history"
+WRITE_THROUGH: Final = "crypto"
+CACHED_ONLY: Final = "tabs"
+COLLECTIONS: Final = (UNCACHED, WRITE_THROUGH, CACHED_ONLY)
+
+USER: Final = 1
+NEIGHBOUR: Final = 2
+
+READS: Final = frozenset({"read", "news", "ids", "item", "times", "counts", "usage", "modified"})
+
+
+class Request(NamedTuple):
+    """One request. A guarded one has X-If-Unmodified-Since with what its client knows. `pause` is in seconds,
+    before it; a retried one is sent again when it was not answered well."""
+
+    kind: str
+    collection: str = ""
+    changes: tuple[Change, ...] = ()
+    ids: tuple[str, ...] = ()
+    guarded: bool = False
+    pause: float = 0.0
+    retry: bool = False
+
+
+class ClientPlan(NamedTuple):
+    """One client: whose it is, the process it begins with, and its requests in order."""
+
+    name: str
+    uid: int
+    process: int
+    requests: tuple[Request, ...]
+
+
+class Plan(NamedTuple):
+    """One history. `prelude` is done before anything else, without faults. `quiet_pause` is in seconds."""
+
+    seed: int
+    schedule: int
+    mode: Mode
+    tick: int
+    processes: int
+    prelude: tuple[Request, ...]
+    pause: float
+    clients: tuple[ClientPlan, ...]
+    faults: tuple[Fault, ...]
+    most_value: int = 20_000
+    lock_timeout: float = 2.0
+    quota: int | None = None
+    fresh_epoch: bool = False
+
+
+class Mix(NamedTuple):
+    """What histories of a configuration are made of. `weights` are those of the collections."""
+
+    collections: tuple[str, ...] = COLLECTIONS
+    faults: tuple[str, ...] = (*SURROUNDINGS, *(kind for kinds in OPERATIONS.values() for kind in kinds))
+    most_faults: int = 4
+    most_clients: int = 4
+    most_requests: int = 4
+
+
+_KINDS: Final = (
+    *("put",) * 9,
+    *("put item",) * 3,
+    *("delete item",) * 2,
+    "delete items",
+    *("delete collection",) * 2,
+    *("wipe",) * 1,
+    *("batch",) * 2,
+    *("read",) * 5,
+    *("news",) * 4,
+    "ids",
+    *("item",) * 2,
+    *("times",) * 4,
+    "counts",
+    "usage",
+    *("modified",) * 2,
+)
+_IDS: Final = ("a", "b", "c")
+
+
+def draw(seed: int, mix: Mix) -> Plan:
+    """The plan of a seed."""
+    random = Random(seed)
+    number = random.random
+    expiry = number() < 0.1
+    favourites = [name for name in mix.collections if number() < 0.6] or list(mix.collections)
+    make = _Requests(random, favourites, expiry=expiry, large=number() < 0.05)
+    processes = 1 + int(number() * 3)
+    clients = []
+    for i in range(2 + int(number() * (mix.most_clients - 1))):
+        uid = NEIGHBOUR if i and number() < 0.07 else USER
+        requests = make.several(f"{i}", 1 + int(number() * mix.most_requests))
+        clients.append(ClientPlan(f"client {i}", uid, int(number() * processes), requests))
+    prelude: tuple[Request, ...] = ()
+    if number() < 0.75:
+        prelude = make.several("p", 1 + int(number() * 3), readers=0.3)
+    count = sum(len(client.requests) for client in clients)
+    return Plan(
+        seed,
+        seed,
+        random.choice(("random", "random", "sticky", "priorities")),
+        random.choice((0, 20, 200, 2000)),
+        processes,
+        prelude,
+        random.choice((0.0, 0.0, 0.5, 3.0)),
+        tuple(clients),
+        tuple(_draw_faults(random, mix, count)) if number() < 0.92 else (),
+        most_value=400 if number() < 0.08 else 20_000,
+        fresh_epoch=number() < 0.1,
+    )
+
+
+def _draw_faults(random: Random, mix: Mix, requests: int) -> list[Fault]:
+    faults = []
+    for _ in range(1 + int(random.random() * mix.most_faults)):
+        kind = random.choice(mix.faults)
+        faults.append(Fault(kind, 1 + int(random.random() * requests * (9 if kind in SURROUNDINGS else 1.5))))
+    return faults
+
+
+class _Requests:
+    """Draws requests. Every payload is unique."""
+
+    def __init__(self, random: Random, collections: list[str], *, expiry: bool, large: bool) -> None:
+        self._random = random
+        self._collections = collections
+        self._expiry = expiry
+        self._large = large
+
+    def several(self, who: str, count: int, readers: float = 0.0) -> tuple[Request, ...]:
+        """So many, a batch counted once though it is several."""
+        requests: list[Request] = []
+        for i in range(count):
+            kind = self._random.choice(_KINDS)
+            if readers and self._random.random() > readers:
+                kind = "put"
+            requests += self._requests(kind, f"{who}.{i}")
+        return tuple(requests)
+
+    def _requests(self, kind: str, tag: str) -> list[Request]:
+        random = self._random
+        name = random.choice(self._collections)
+        guarded = random.random() < 0.3
+        pause = random.choice((0.0, 0.0, 0.0, 0.01, 0.3, 1.5))
+        retry = random.random() < 0.3
+        if kind == "put":
+            return [Request(kind, name, self._changes(tag), (), guarded, pause, retry)]
+        if kind == "put item":
+            return [Request(kind, name, self._changes(tag, most=1), (), guarded, pause, retry)]
+        if kind == "batch":
+            return self._batch(name, tag, guarded, pause)
+        ids: tuple[str, ...] = ()
+        if kind in ("delete item", "item"):
+            ids = (random.choice(_IDS),)
+        elif kind == "delete items":
+            ids = tuple(random.sample(_IDS, 2))
+        if kind in ("wipe", "times", "counts", "usage"):
+            name = ""
+        return [Request(kind, name, (), ids, guarded and kind not in READS, pause, retry)]
+
+    def _batch(self, name: str, tag: str, guarded: bool, pause: float) -> list[Request]:
+        requests = [Request("open", name, self._changes(f"{tag}o"), (), guarded, pause)]
+        if self._random.random() < 0.4:
+            requests.append(Request("append", name, self._changes(f"{tag}a"), (), guarded))
+        last = self._changes(f"{tag}c") if self._random.random() < 0.5 else ()
+        requests.append(Request("commit", name, last, (), guarded, 0.0, self._random.random() < 0.5))
+        if self._random.random() < 0.2:
+            requests.append(Request("commit", name, (), (), guarded))  # once more: it must be refused
+        return requests
+
+    def _changes(self, tag: str, most: int = 2) -> tuple[Change, ...]:
+        random = self._random
+        ids = random.sample(_IDS, 1 + int(random.random() * most))
+        return tuple(self._change(id_, f"{tag}{id_}") for id_ in ids)
+
+    def _change(self, id_: str, tag: str) -> Change:
+        random = self._random
+        kind = random.random()
+        if kind < 0.06:
+            return Change(id_, sortindex=int(random.random() * 100))
+        ttl = int(random.random() * 4) if self._expiry and random.random() < 0.4 else None
+        if kind < 0.1:
+            return Change(id_, ttl=ttl or 1000)
+        payload = tag + "." * 300 if self._large and random.random() < 0.5 else tag
+        return Change(id_, payload, ttl=ttl)
