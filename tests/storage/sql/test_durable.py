@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,8 +20,9 @@ from syncstore.testing.sql_store import SqlStore
 
 # What PostgreSQL and MariaDB say of a session that waits for an advisory lock, and how one is taken.
 _WAITING = {
-    "postgresql": "SELECT COUNT(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted",
-    "mysql": "SELECT COUNT(*) FROM information_schema.processlist WHERE state = 'User lock'",
+    "postgresql": "SELECT COUNT(*) FROM pg_stat_activity"
+    " WHERE datname = current_database() AND wait_event = 'advisory'",
+    "mysql": "SELECT COUNT(*) FROM information_schema.processlist WHERE db = DATABASE() AND state = 'User lock'",
 }
 _TAKE = {"postgresql": "SELECT pg_advisory_lock(4711)", "mysql": "SELECT GET_LOCK('durable', 20)"}
 _GIVE = {"postgresql": "SELECT pg_advisory_unlock(4711)", "mysql": "SELECT RELEASE_LOCK('durable')"}
@@ -188,6 +190,34 @@ def test_sqlite_reads_settled_times_only_of_a_free_database(
         assert run(patient, connection, "PRAGMA busy_timeout") == [(20_000,)]
     with store.storage.lock_for_write(11, "col", create=True):
         assert store.storage.settled_times(10) is None
+
+
+def test_who_reads_settled_times_in_one_process_refuses_no_writer_in_another(
+    store: SqlStore, migrated_url: str, open_store: Callable[..., SqlStore]
+) -> None:
+    other = open_store(migrated_url)
+    done = threading.Event()
+    put(store, 12)
+
+    def read() -> int:
+        settled = 0
+        while not done.is_set():
+            acknowledged = store.storage.times(12).modified
+            times = other.storage.settled_times(12)
+            if times is not None:
+                assert times.modified >= acknowledged
+                assert times.collections == {"col": times.modified}
+                settled += 1
+        return settled
+
+    with ThreadPoolExecutor(1) as elsewhere:
+        reading = elsewhere.submit(read)
+        try:
+            last = [put(store, 12, str(number)) for number in range(200)][-1]
+        finally:
+            done.set()
+        reading.result(20)
+    assert other.storage.settled_times(12) == Times(last, {"col": last}, {})
 
 
 # -- epochs
