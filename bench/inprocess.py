@@ -21,7 +21,7 @@ from bench.operations import OPERATIONS, Ground, Operation
 from bench.samples import Row, Sample
 from bench.seeding import seed, send_checked
 from bench.signing import SECRET, Request, all_headers, make_users
-from bench.stack import database
+from bench.stack import cache, database
 
 URL = "http://127.0.0.1:5000"
 _PROFILE_LINES = 35
@@ -106,11 +106,13 @@ def measure(
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="syncstore-bench-")))
         database_url, _ = stack.enter_context(database(kind, scratch))
+        cached, _ = stack.enter_context(cache(kind))
         settings = {
             "sqlalchemy.url": database_url,
             "auth.secrets": SECRET,
             "migrate": "auto",
             "public_url": URL,
+            **cached,
         }
         app = make_app(settings)
         stack.callback(app.close)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.client import Connection
 from bench.signing import SECRET, Request, make_users
 from syncstore.testing.processes import HOST, ChildProcess, free_port
-from syncstore.testing.servers import MariaDBServer, PostgresServer
+from syncstore.testing.servers import MariaDBServer, MemcachedServer, PostgresServer
 
 SERVERS = ("granian", "gunicorn", "waitress")
-DATABASES = ("sqlite", "mysql", "postgresql")
+_BARE = ("sqlite", "mysql", "postgresql")
+DATABASES = (*_BARE, "sqlite+memory", *(f"{kind}+memcached" for kind in _BARE))
+"""A database, and after a plus the cache before it."""
+
+_CACHED = {"cache.cached_only": "tabs", "cache.write_through": "meta crypto clients"}
 _START_SECONDS = 60.0
 
 _INI = """\
@@ -23,6 +27,7 @@ sqlalchemy.url = {database}
 auth.secrets = {secret}
 migrate = auto
 public_url = {url}
+{cache}
 
 [server:main]
 use = egg:waitress
@@ -72,9 +77,10 @@ def server_command(server: str, python: str, config: Path, bind: str, threads: i
     return [str(beside / "pserve"), str(config)]
 
 
-def ini_text(database: str, url: str, threads: int | None) -> str:
-    """The configuration of the server under test; `database` is an SQLAlchemy URL."""
+def ini_text(database: str, url: str, threads: int | None, cache: Mapping[str, str]) -> str:
+    """The configuration of the server under test; `database` is an SQLAlchemy URL, `cache` more settings."""
     return _INI.format(
+        cache="".join(f"{key} = {value}\n" for key, value in cache.items()),
         database=database.replace("%", "%%"),
         secret=SECRET,
         url=url,
@@ -98,10 +104,11 @@ class SyncServer(ChildProcess):
 
 @contextlib.contextmanager
 def database(kind: str, directory: Path) -> Iterator[tuple[str, list[int]]]:
-    """A fresh database as (SQLAlchemy URL, ids of its root processes), gone at the end.
+    """A fresh database as (SQLAlchemy URL, ids of its root processes), gone at the end; a cache is not looked at.
 
     Raises StartFailed or ProgramMissing.
     """
+    kind = kind.partition("+")[0]
     if kind == "sqlite":
         yield f"sqlite:///{directory / 'sync.db'}", []
         return
@@ -115,16 +122,29 @@ def database(kind: str, directory: Path) -> Iterator[tuple[str, list[int]]]:
 
 
 @contextlib.contextmanager
+def cache(kind: str) -> Iterator[tuple[dict[str, str], list[int]]]:
+    """The cache of `kind` as (settings, ids of its processes), gone at the end."""
+    provider = kind.partition("+")[2]
+    if not provider:
+        yield {}, []
+    elif provider == "memory":
+        yield {"cache.provider": provider, **_CACHED}, []
+    else:
+        with MemcachedServer(memory=256) as server:
+            yield {"cache.provider": provider, "memcached.servers": server.address, **_CACHED}, [server.pid]
+
+
+@contextlib.contextmanager
 def running(
     kind: str, directory: Path, *, server: str, python: str, threads: int | None
 ) -> Iterator[Running]:
     """Database `kind` and a server on top of it, up and answering. Raises StartFailed or ProgramMissing."""
-    with database(kind, directory) as (database_url, database_pids):
+    with database(kind, directory) as (database_url, database_pids), cache(kind) as (cached, cache_pids):
         port = free_port()
         bind = f"{HOST}:{port}"
         config = directory / "bench.ini"
         config.touch(mode=0o600)
-        config.write_text(ini_text(database_url, f"http://{bind}", threads))
+        config.write_text(ini_text(database_url, f"http://{bind}", threads, cached))
         command = server_command(server, python, config, bind, threads)
         with SyncServer(command, port, directory) as process:
-            yield Running(process.url, [process.pid], database_pids)
+            yield Running(process.url, [process.pid], database_pids + cache_pids)
