@@ -87,7 +87,7 @@ class CachedOnly:
         """The collection as it is: nothing at time 0 when it does not exist, at the time of its loss when lost."""
         sight, held = self._look(uid, collection)
         if sight is not None:
-            entry = sight.record.entries.get(collection)
+            entry = sight.record.entry(collection)
             if entry is None and sight.record.complete:
                 return _NOTHING
             if isinstance(entry, KeptTime):

@@ -28,7 +28,7 @@ from syncstore.clock import Clock
 from syncstore.errors import Unavailable
 from syncstore.storage.durable import WIPE, Being, DurableStorage, DurableWork, KeptTime, Times
 from syncstore.storage.layered.kinds import Kinds
-from syncstore.storage.layered.record import EMPTY, Entry, Record, decode, encode, record_of
+from syncstore.storage.layered.record import Codec, Entry, Record, record_of
 
 # How long a placeholder waits for its fill, in seconds: longer than any fill takes, and short enough that it does
 # not matter when nobody comes.
@@ -90,6 +90,7 @@ class Metadata:
         self._kinds = kinds
         self._clock = clock
         self._life = life
+        self._codec = Codec(kinds.fingerprint)
 
     # -- readers
 
@@ -112,7 +113,7 @@ class Metadata:
         first = found[0]
         if first is None:
             return Look(None, found[1:])
-        return Look(Sight(epoch, first.token, decode(first.value, self._kinds.fingerprint)), found[1:])
+        return Look(Sight(epoch, first.token, self._codec.decode(first.value)), found[1:])
 
     def fill(self, uid: int, sight: Sight | None) -> Times:
         """All times from SQL, stored over what was seen if no writer of the user is at work.
@@ -173,7 +174,7 @@ class Metadata:
         found = self._cache.fetch([_key(epoch, uid)], reserve=_RESERVE)[0]
         if found is None:
             raise BackendUnavailable("the cache does not keep a placeholder")
-        return Sight(epoch, found.token, decode(found.value, self._kinds.fingerprint))
+        return Sight(epoch, found.token, self._codec.decode(found.value))
 
     def forget(self, epoch: int, uid: int) -> None:
         """Remove the record, which is as good as marking everything in it. Raises Unconfirmed."""
@@ -215,12 +216,9 @@ class Metadata:
             self._cache.change_later(changes)
 
     def _put(self, epoch: int, uid: int, record: Record, over: Token) -> Store:
-        value = encode(record, self._kinds.fingerprint)
+        value = self._codec.encode(record)
         return Store(_key(epoch, uid), value, self._clock.seconds() + self._life, over)
 
 
 def _key(epoch: int, uid: int) -> bytes:
     return b"m:%d:%d" % (epoch, uid)
-
-
-__all__ = ["EMPTY", "Look", "Marked", "Metadata", "Sight", "Unconfirmed"]

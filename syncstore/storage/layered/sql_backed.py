@@ -75,7 +75,7 @@ class SqlBacked:
         sight = look.sight
         if sight is None or look.items is None:
             return None
-        entry = sight.record.entries.get(collection)
+        entry = sight.record.entry(collection)
         clean = type(entry) is int
         if clean:
             stored = look.items[0]

@@ -69,7 +69,7 @@ class LayeredStorage:
         """The collection's time (see Storage); of a lost one the time of its loss, which nobody has seen yet."""
         sight = self._metadata.look(uid).sight
         if sight is not None:
-            entry = sight.record.entries.get(collection)
+            entry = sight.record.entry(collection)
             if isinstance(entry, int):
                 return entry
             if isinstance(entry, KeptTime):
