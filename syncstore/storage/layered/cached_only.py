@@ -10,6 +10,7 @@ under its old time is what nobody is ever shown.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple, NoReturn
@@ -37,6 +38,8 @@ from syncstore.storage.layered.cached_batches import CachedBatches, Claim
 from syncstore.storage.layered.contents import Contents
 from syncstore.storage.layered.metadata import Marked, Metadata, Sight, Unconfirmed
 from syncstore.storage.layered.record import Entry
+
+log = logging.getLogger(__name__)
 
 _NOTHING = Contents(0, ())
 _ATTEMPTS = 3
@@ -146,15 +149,60 @@ class CachedOnly:
                     work.keep_time(collection, _live(after))
                     marked = self._place(uid, collection, None, held, contents.encode(after), work)
                 else:
-                    after = Contents(work.draw_time(), ())
-                    entry = KeptTime(after.time, Being.LOST)
-                    work.keep_time(collection, entry)
-                    marked = self._metadata.mark(uid, collection, None, work.epoch)
+                    entry, marked = self._give_up(uid, collection, work)
+                    after = _gone(entry)
         except Unconfirmed as error:
             raise self._state.declare_failed(error.epoch) from error
+        if isinstance(entry, KeptTime):
+            log.warning(
+                "the cache has lost %s of user %d: clients are told so and upload again", collection, uid
+            )
+        else:
+            log.info("what a writer left of %s of user %d without its time was taken over", collection, uid)
         if marked is not None:
             self._metadata.later([self._metadata.publication(uid, marked, collection, entry, after.time)])
         return after
+
+    def _give_up(
+        self, uid: int, collection: str, work: DurableWork, later_than: int = 0
+    ) -> tuple[KeptTime, Marked | None]:
+        """Have the collection count as lost when `work` commits: what is to be published then."""
+        entry = KeptTime(work.draw_time(later_than), Being.LOST)
+        work.keep_time(collection, entry)
+        return entry, self._metadata.mark(uid, collection, None, work.epoch)
+
+    def lose(self, uid: int, collection: str) -> KeptTime | None:
+        """Give a collection up for lost, and remove its items: an operator's wish. What SQL kept of it before.
+
+        None when it did not exist, and then nothing was changed. Raises Unavailable, Conflict.
+        """
+        key = cached_only_key(uid, collection)
+        try:
+            with self._below.lock_for_times(uid, collection) as work:
+                kept = work.kept.get(collection)
+                if kept is None or kept.being is not Being.LIVE:
+                    return None
+                held = self._glance(key)
+                later_than = 0 if held.contents is None else held.contents.time
+                entry, marked = self._give_up(uid, collection, work, later_than)
+        except Unconfirmed as error:
+            raise self._state.declare_failed(error.epoch) from error
+        later: list[CacheChange] = []
+        if marked is not None:
+            later.append(self._metadata.publication(uid, marked, collection, entry, entry.time))
+        if held.item is not None:
+            later.append(
+                Remove(key, held.item.token)
+            )  # these items, and not those of a writer who came since
+        self._metadata.later(later)
+        return kept
+
+    def _glance(self, key: bytes) -> Held:
+        """What the cache holds, and nothing where it cannot be asked."""
+        try:
+            return _held(self._cache.fetch([key])[0])
+        except BackendError:
+            return Held(None, None)
 
     # -- writing
 

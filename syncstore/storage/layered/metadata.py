@@ -102,7 +102,7 @@ class Metadata:
         epoch = self._state.trusted()
         if epoch is None:
             return Look(None, None)
-        keys = [_key(epoch, uid), *(more(epoch) if more is not None else ())]
+        keys = [record_key(epoch, uid), *(more(epoch) if more is not None else ())]
         try:
             found = self._cache.fetch(keys, reserve=_RESERVE)
         except BackendUnavailable:
@@ -171,7 +171,7 @@ class Metadata:
         return self._state.judge(read_epoch)
 
     def _see(self, epoch: int, uid: int) -> Sight:
-        found = self._cache.fetch([_key(epoch, uid)], reserve=_RESERVE)[0]
+        found = self._cache.fetch([record_key(epoch, uid)], reserve=_RESERVE)[0]
         if found is None:
             raise BackendUnavailable("the cache does not keep a placeholder")
         return Sight(epoch, found.token, self._codec.decode(found.value))
@@ -180,7 +180,7 @@ class Metadata:
         """Remove the record, which is as good as marking everything in it. Raises Unconfirmed."""
         for _ in range(2):
             try:
-                self._cache.remove(_key(epoch, uid))
+                self._cache.remove(record_key(epoch, uid))
             except NotFound:
                 return
             except BackendError:
@@ -217,8 +217,9 @@ class Metadata:
 
     def _put(self, epoch: int, uid: int, record: Record, over: Token) -> Store:
         value = self._codec.encode(record)
-        return Store(_key(epoch, uid), value, self._clock.seconds() + self._life, over)
+        return Store(record_key(epoch, uid), value, self._clock.seconds() + self._life, over)
 
 
-def _key(epoch: int, uid: int) -> bytes:
+def record_key(epoch: int, uid: int) -> bytes:
+    """Where a user's record is."""
     return b"m:%d:%d" % (epoch, uid)

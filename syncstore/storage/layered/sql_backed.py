@@ -71,7 +71,7 @@ class SqlBacked:
 
     def _copy(self, uid: int, collection: str) -> Contents | None:
         """The whole collection, from its copy or from SQL; None, or without items, when SQL has to be asked."""
-        look = self._metadata.look(uid, lambda epoch: [_key(epoch, uid, collection)])
+        look = self._metadata.look(uid, lambda epoch: [copy_key(epoch, uid, collection)])
         sight = look.sight
         if sight is None or look.items is None:
             return None
@@ -103,7 +103,7 @@ class SqlBacked:
         if len(value) > self._limit():
             # So that readers know, and do not fetch everything from SQL in vain each time.
             value = contents.encode(Contents(copy.time, None))
-        return Store(_key(epoch, uid, collection), value, self._clock.seconds() + self._life)
+        return Store(copy_key(epoch, uid, collection), value, self._clock.seconds() + self._life)
 
     # -- writing
 
@@ -111,7 +111,9 @@ class SqlBacked:
     def work(self, uid: int, collection: str, items: Sequence[str], *, create: bool) -> Iterator[Work]:
         """A unit of work on one collection: locked, changed, marked, committed, published, in this order."""
         copied = collection in self._kinds.write_through
-        look = self._metadata.look(uid, (lambda epoch: [_key(epoch, uid, collection)]) if copied else None)
+        look = self._metadata.look(
+            uid, (lambda epoch: [copy_key(epoch, uid, collection)]) if copied else None
+        )
         marked = None
         try:
             with self._below.lock_for_write(uid, collection, items, create=create) as durable:
@@ -231,5 +233,6 @@ class NotedWork:
         return self.time
 
 
-def _key(epoch: int, uid: int, collection: str) -> bytes:
+def copy_key(epoch: int, uid: int, collection: str) -> bytes:
+    """Where the copy of a collection that is written through is."""
     return b"w:%d:%d:%s" % (epoch, uid, collection.encode())
