@@ -43,8 +43,7 @@ class Prober:
             if not self._state.failed:
                 continue
             try:
-                if self._state.probe(self._cache):
-                    log.warning("the cache answers again and is used from now on")
+                self._state.probe(self._cache)
             except Exception:
                 # The edge of the thread: a fault that ended it would leave the cache out of use for good.
                 log.exception("the cache could not be probed")

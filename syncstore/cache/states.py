@@ -10,6 +10,7 @@ each of them prevents is said where it stands.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable
@@ -19,9 +20,12 @@ from syncstore.cache.api import BackendError, Provider
 from syncstore.clock import Clock
 from syncstore.errors import SyncError, Unavailable
 
+log = logging.getLogger(__name__)
+
 # Clocks of two machines run differently by far less; it also covers the grain of a deadline.
 _DRIFT = 1.01
 _PROBE_KEY = b"probe"
+_ATTEMPTS = 10
 
 
 class EpochStore(Protocol):
@@ -172,8 +176,11 @@ class SharedState:
     def _note(self, epoch: int) -> None:
         """Remember since when a failure is known: from after the answer, by this clock (w3)."""
         if not epoch & 1:
+            if self._odd is not None:
+                log.info("the cache %s is used again, with epoch %d", self._server, epoch)
             self._odd = None
         elif self._odd is None or self._odd[0] != epoch:
+            log.info("the cache %s is out of use since epoch %d", self._server, epoch)
             self._odd = (epoch, self._clock.monotonic())
 
     # -- writers
@@ -210,7 +217,11 @@ class SharedState:
         self.trouble()
         try:
             # Only this very epoch (b1): after a failure and a return it is another server that has failed.
-            self._store.advance_epoch(self._server, epoch)
+            if self._store.advance_epoch(self._server, epoch):
+                log.warning(
+                    "the cache %s did not answer a writer and is declared failed: it is out of use until it answers",
+                    self._server,
+                )
             self._view = (self._view[0], float("-inf"))
         except SyncError as error:
             return Unavailable(f"the cache {self._server} does not answer, and neither does SQL: {error}")
@@ -222,6 +233,12 @@ class SharedState:
     def failed(self) -> bool:
         """Whether the server is known to have been declared failed."""
         return self._odd is not None
+
+    @property
+    def wait(self) -> float:
+        """Seconds until the failure that is known here has been known for a lease; 0 when that is so, or none is."""
+        left = 0.0 if self._odd is None else self._lease * _DRIFT - self._known_for()
+        return left + 0.001 if left > 0 else 0.0  # a little more than what rounding may take away
 
     def probe(self, cache: Provider) -> bool:
         """Bring a failed server back, if it is time and it answers; whether it may be trusted now.
@@ -237,9 +254,34 @@ class SharedState:
                 return False
             cache.store(_PROBE_KEY, b"%d" % epoch)
             cache.retrieve(_PROBE_KEY)
-            self._store.advance_epoch(self._server, epoch)
+            if self._store.advance_epoch(self._server, epoch):
+                log.warning("the cache %s answers again and is used from now on", self._server)
         except (SyncError, BackendError, LookupError):
             return False
         self._leave_until = float("-inf")
         self._view = (self._view[0], float("-inf"))
         return True
+
+    # -- an operator's wish
+
+    def current(self) -> int:
+        """The epoch, asked now. Raises Unavailable."""
+        epoch = self._store.epoch(self._server)
+        self._note(epoch)
+        return epoch
+
+    def forget_all(self) -> None:
+        """Declare the server failed under an epoch whose successor no life of the database has used.
+
+        Counting up by one would not do: a database that was restored from a backup has an old epoch, and what was
+        stored under the epochs that it counts up to once more is still there. Seconds of the clock run ahead of any
+        count, since a failure and a return take seconds. Raises Unavailable.
+        """
+        for _ in range(_ATTEMPTS):
+            seen = self._store.epoch(self._server)
+            failed = max(seen + 1, 2 * int(self._clock.seconds())) | 1
+            if self._store.advance_epoch(self._server, seen, failed):
+                self._view = (self._view[0], float("-inf"))
+                self._note(failed)
+                return
+        raise Unavailable("others change the state of the cache all the time")

@@ -227,3 +227,79 @@ def test_a_memory_is_of_use_to_the_process_that_made_it() -> None:
     if not child:
         os._exit(int((state.trusted(), state.judge(lambda _: 1), state.troubled()) != (None, None, True)))
     assert os.waitpid(child, 0)[1] == 0
+
+
+# -- an operator's wish
+
+
+def test_all_is_forgotten_under_names_that_no_life_of_the_database_has_used(
+    clock: SteppableClock, epochs: Epochs, state: SharedState
+) -> None:
+    # As after a restore: the backup is from before two failures, whose epochs have records in the cache.
+    cache = MemoryProvider(clock)
+    state = SharedState(epochs, "new", clock, lease=LEASE)
+    backup = state.trusted()
+    assert backup is not None
+    used = [backup]
+    for _ in range(2):
+        state.declare_failed(used[-1])
+        clock.step(LEASE)
+        assert state.trusted() is None
+        clock.step(LEASE * 2)
+        assert state.probe(cache)
+        used.append(epochs.epochs["new"])
+    epochs.epochs["new"] = backup
+    state = SharedState(epochs, "new", clock, lease=LEASE)
+    state.forget_all()
+    assert state.trusted() is None
+    assert not state.probe(cache)
+    clock.step(state.wait)
+    assert state.probe(cache)
+    now = state.trusted()
+    assert now is not None
+    assert now > max(used)
+
+
+@pytest.mark.parametrize("before", [0, 10, 11, 10**10, 10**10 + 1])
+def test_whoever_brings_a_forgotten_server_back_finds_a_new_name(
+    clock: SteppableClock, epochs: Epochs, state: SharedState, before: int
+) -> None:
+    epochs.epochs["s"] = before
+    state.forget_all()
+    failed = epochs.epochs["s"]
+    assert failed & 1
+    assert failed > before
+    assert failed > 2 * clock.seconds()
+
+
+def test_what_others_change_all_the_time_is_not_forgotten(
+    state: SharedState, epochs: Epochs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(epochs, "advance_epoch", lambda *_: False)
+    with pytest.raises(Unavailable):
+        state.forget_all()
+
+
+# -- what the log says
+
+
+def test_a_failure_and_a_return_are_told_once(
+    clock: SteppableClock, epochs: Epochs, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "syncstore")
+    one, two = (SharedState(epochs, "s", clock, lease=LEASE) for _ in range(2))
+    one.trusted(), two.trusted()
+    one.declare_failed(10), two.declare_failed(10)
+    clock.step(LEASE)
+    one.trusted(), two.trusted()
+    clock.step(LEASE * 2)
+    cache = MemoryProvider(clock)
+    one.probe(cache), two.probe(cache)
+    warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert [message.split(" and ")[0] for message in warnings] == [
+        "the cache s did not answer a writer",
+        "the cache s answers again",
+    ]
+    assert [record.message for record in caplog.records if record.levelname == "INFO"].count(
+        "the cache s is out of use since epoch 11"
+    ) == 2
