@@ -11,6 +11,7 @@ import pwd
 import re
 import shutil
 import signal
+import socket
 import struct
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -53,7 +54,10 @@ def find_program(*names: str, package: str, places: Sequence[Path] = _SBIN) -> s
 
 
 class MemcachedServer(ChildProcess):
-    """A memcached, empty at each start. `memory` is in MiB, `options` are further command line words."""
+    """A memcached, empty at each start. `memory` is in MiB, `options` are further command line words.
+
+    With `unix` it listens on a socket in its directory, and not on its port.
+    """
 
     stop_signal = signal.SIGKILL  # it has nothing to save, and thinks a second before it obeys a SIGTERM
 
@@ -63,24 +67,47 @@ class MemcachedServer(ChildProcess):
         memory: int = 64,
         options: Sequence[str] = (),
         port: int | None = None,
+        unix: bool = False,
         deadline: float = 30.0,
     ) -> None:
         program = find_program("memcached", package="memcached")
         port = port or free_port()
-        command = [program, "-l", HOST, "-p", str(port), "-U", "0", "-m", str(memory), "-t", "2", *options]
+        super().__init__("memcached", [program], port, deadline=deadline)
+        self._socket = self.directory / "memcached.sock" if unix else None
+        place = ["-s", str(self._socket)] if unix else ["-l", HOST, "-p", str(port), "-U", "0"]
+        self.command = [program, *place, "-m", str(memory), "-t", "2", *options]
         if os.geteuid() == 0:
-            command += ["-u", "root"]  # it refuses to be root unless told so
-        super().__init__("memcached", command, port, deadline=deadline)
+            self.command += ["-u", "root"]  # it refuses to be root unless told so
 
     @property
     def address(self) -> str:
-        """`host:port`, as the setting `memcached.servers` wants it."""
-        return f"{HOST}:{self.port}"
+        """`host:port` or `unix:/path`, as the setting `memcached.servers` wants it."""
+        return f"unix:{self._socket}" if self._socket else f"{HOST}:{self.port}"
+
+    def connect(self, timeout: float) -> socket.socket:
+        if self._socket is None:
+            return super().connect(timeout)
+        connection = socket.socket(socket.AF_UNIX)
+        try:
+            connection.settimeout(timeout)
+            connection.connect(str(self._socket))
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def answers(self) -> bool:
+        return self._ask(b"version").startswith(b"VERSION")
+
+    def flush(self) -> None:
+        """Empty it. What it numbers goes on counting."""
+        if self._ask(b"flush_all") != b"OK\r\n":
+            raise RuntimeError("memcached does not flush")
+
+    def _ask(self, command: bytes) -> bytes:
         with self.connect(timeout=1) as connection:
-            connection.sendall(b"version\r\n")
-            return connection.recv(64).startswith(b"VERSION")
+            connection.sendall(command + b"\r\n")
+            return connection.recv(64)
 
 
 _NGINX = """daemon off;

@@ -58,6 +58,7 @@ class TcpProxy:
         self.accepted = 0
         self.reset = reset
         self._requests = bytearray()
+        self._passed = 0
         self._target = (host, port)
         self._fault = WELL
         self._lock = threading.Lock()
@@ -77,6 +78,11 @@ class TcpProxy:
         """All that clients have sent, from the beginning on."""
         with self._lock:
             return bytes(self._requests)
+
+    @property
+    def passed(self) -> int:
+        """How many bytes of replies clients have been sent, from the beginning on."""
+        return self._passed
 
     @property
     def fault(self) -> Fault:
@@ -198,8 +204,10 @@ class TcpProxy:
                 if self._ended.wait(fault.dribble):
                     return False
                 target.sendall(whole[place : place + 1])
+                self._passed += 1
         elif whole:
             target.sendall(whole)
+            self._passed += len(whole) * direction
         return left is None or left > len(data)
 
     def _close(self, pair: _Pair) -> None:

@@ -31,7 +31,7 @@ class Address:
             return cls("", 0, path)
         match = _HOST_AND_PORT.fullmatch(text)
         if match is None or text.startswith("unix:"):
-            raise ValueError(f"neither host:port nor the path of a unix socket: {text!r}")
+            raise ValueError(f"not host:port, nor the path of a unix socket: {text!r}")
         v6, name, port = match.groups()
         number = DEFAULT_PORT if port is None else int(port)
         if not 0 < number < 65536:

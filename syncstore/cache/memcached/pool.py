@@ -72,15 +72,18 @@ class Pool:
         """A connection whose server was there a moment ago: for what cannot be sent twice."""
         connection = self._take()
         if connection.owed:
-            return self._settled(connection)
+            connection = self._settled(connection)
         return self.take_new_instead(connection) if connection.readable() else connection
 
     def take_to_tell(self) -> Connection:
         """A connection for what is sent without waiting: replies may still be owed."""
         connection = self._take()
         if connection.readable():
-            return self._settled(connection) if connection.owed else self.take_new_instead(connection)
-        if connection.owed >= _MOST_OWED:
+            if connection.owed:
+                connection = self._settled(connection)
+            if connection.readable():
+                return self.take_new_instead(connection)
+        elif connection.owed >= _MOST_OWED:
             self.discard(connection)
             return self._take_new()
         return connection

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import select
 import socket
-import struct
 import time
-from collections.abc import Callable
 
 from pymemcache.client.base import Client  # type: ignore[import-untyped]  # pymemcache ships no types
 
@@ -18,7 +16,6 @@ from syncstore.cache.api import BackendUnavailable
 from syncstore.cache.memcached.address import Address
 
 _RECEIVE_BYTES = 65_536
-_Poll = Callable[[float], list[tuple[int, int]]]
 
 
 class Disconnected(BackendUnavailable):
@@ -74,11 +71,8 @@ class Stream:
             sock = self._client.dial(time.monotonic() + connect_timeout)
         except OSError as error:
             raise BackendUnavailable(f"no connection to memcached at {address}: {error}") from error
-        # The kernel's own timeouts cost nothing; Python's would be a poll before each call.
-        whole = int(timeout)
-        timeval = struct.pack("ll", whole, int((timeout - whole) * 1_000_000))
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
+        # Not the socket's own timeouts, nor the kernel's: each call would count from zero, and after a signal again.
+        sock.setblocking(False)
         self._send, self._recv = sock.send, sock.recv
         incoming, outgoing = select.poll(), select.poll()
         incoming.register(sock, select.POLLIN)
@@ -89,7 +83,6 @@ class Stream:
     def begin(self) -> None:
         """The time for an exchange begins now."""
         self._deadline = time.monotonic() + self._timeout
-        self._fresh = True  # the kernel, who counts from zero for each call, counts right for the first
 
     def transmit(self, data: bytes) -> None:
         """Begin an exchange and send all of `data`. Raises BackendUnavailable."""
@@ -98,22 +91,20 @@ class Stream:
             sent = self._send(data)
             if sent != len(data):
                 self._transmit_rest(memoryview(data)[sent:])
-        except BlockingIOError:
-            raise self._late() from None
+        except BlockingIOError:  # only ever for the first byte, when there is much that nobody has read
+            self._transmit_rest(memoryview(data))
         except OSError as error:
-            raise Disconnected(f"memcached at {self._address}: {error}") from error
+            raise self._broken(error) from error
 
     def receive(self) -> bytes:
         """The next bytes, at least one. Raises BackendUnavailable."""
+        left = self._deadline - time.monotonic()
+        if left <= 0 or not self._incoming(left * 1000):
+            raise self._late()
         try:
-            if not self._fresh:
-                self._await(self._incoming)
-            self._fresh = False
             data = self._recv(_RECEIVE_BYTES)
-        except BlockingIOError:
-            raise self._late() from None
         except OSError as error:
-            raise Disconnected(f"memcached at {self._address}: {error}") from error
+            raise self._broken(error) from error
         if not data:
             raise Disconnected(f"memcached at {self._address} has closed the connection")
         return data
@@ -127,15 +118,17 @@ class Stream:
         self._client.close()
 
     def _transmit_rest(self, rest: memoryview) -> None:
-        self._fresh = False
         while rest:
-            self._await(self._outgoing)
-            rest = rest[self._send(rest, socket.MSG_DONTWAIT) :]
+            left = self._deadline - time.monotonic()
+            if left <= 0 or not self._outgoing(left * 1000):
+                raise self._late()
+            try:
+                rest = rest[self._send(rest) :]
+            except OSError as error:
+                raise self._broken(error) from error
 
-    def _await(self, poll: _Poll) -> None:
-        left = self._deadline - time.monotonic()
-        if left <= 0 or not poll(left * 1000):
-            raise self._late()
+    def _broken(self, error: OSError) -> Disconnected:
+        return Disconnected(f"memcached at {self._address}: {error}")
 
     def _late(self) -> BackendUnavailable:
         return BackendUnavailable(f"memcached at {self._address} did not answer within {self._timeout} s")
