@@ -41,7 +41,9 @@ class Chains:
     def __init__(self, collection: str, exchanges: Sequence[Exchange], losses: Iterable[Loss]) -> None:
         self.collection = collection
         self._exchanges = [one for one in exchanges if one.request.collection == collection]
-        self._doubtful = [one for one in self._exchanges if one.unclear and one.request.kind in WRITES]
+        self._doubtful = [
+            one for one in self._exchanges if one.unclear and one.stored and one.request.kind in WRITES
+        ]
         self._losses = [loss for loss in losses if loss.size and loss.key.endswith(b":" + collection.encode())]
 
     def after_write(self, before: Iterable[Content], exchange: Exchange, time: int) -> list[Content]:
@@ -86,16 +88,18 @@ class Chains:
     ) -> Iterator[Mapping[str, StoredItem]]:
         """What the write makes of the items: at a known time, or at one that is only known to be above `lower`.
 
-        In the second case items that may expire are there or not.
+        Items of which it is not known whether they have expired by then are there or not.
         """
-        bases: list[Items] = [items]
-        if time is None:
-            mortal = [id_ for id_, item in items.items() if item.expires is not None]
-            bases = [
-                {id_: item for id_, item in items.items() if id_ not in gone}
-                for size in range(len(mortal) + 1)
-                for gone in combinations(mortal, size)
-            ]
+        mortal = [
+            id_
+            for id_, item in items.items()
+            if item.expires is not None and (time is None or item.expires == UNKNOWN_EXPIRY)
+        ]
+        bases: list[Items] = [
+            {id_: item for id_, item in items.items() if id_ not in gone}
+            for size in range(len(mortal) + 1)
+            for gone in combinations(mortal, size)
+        ]
         kind = exchange.request.kind
         for base in bases:
             for changes in self._changes(exchange):
@@ -144,7 +148,7 @@ def _orders(writers: Sequence[Exchange]) -> Iterator[tuple[Exchange, ...]]:
 
 
 def _expired(item: StoredItem, time: int) -> bool:
-    return item.expires is not None and item.expires != UNKNOWN_EXPIRY and item.expires <= time * 10
+    return item.expires is not None and item.expires <= time * 10
 
 
 def _doubtful(item: StoredItem, before: StoredItem | None, lower: int) -> StoredItem:
@@ -163,3 +167,8 @@ def consistent(content: Content, version: Version, collection: str) -> bool:
     if kept.being is not Being.LIVE or any(item.expires is not None for item in items):
         return True
     return kept.items == len(content.items) and kept.bytes == sql_state.size(items)
+
+
+def distinct(contents: Iterable[Content]) -> list[Content]:
+    """Each once."""
+    return list({(frozenset(one.items.values()), one.taken_over): one for one in contents}.values())

@@ -77,7 +77,7 @@ class Client:
             exchange.outcome, exchange.error = "too large", error
         except Unavailable as error:
             exchange.outcome, exchange.error = "unavailable", error
-        except Exception as error:  # noqa: BLE001 - the edge: it would be a 500, and is reported
+        except Exception as error:
             exchange.outcome, exchange.error = "crash", error
         finally:
             task.process = task.serving = None

@@ -23,7 +23,7 @@ class Exchange:
     __slots__ = (
         *("answer", "batch", "before", "client", "error", "first_step", "first_version", "last_step"),
         *("last_version", "newer", "now_at_end", "now_at_start", "number", "outcome", "process", "quiet"),
-        *("request", "staged", "uid", "unless", "walls_are_sure"),
+        *("request", "stored", "uid", "unless", "walls_are_sure"),
     )
 
     def __init__(self, number: int, client: str, uid: int, request: Request) -> None:
@@ -40,6 +40,7 @@ class Exchange:
         self.batch: str | None = None
         self.before: dict[str, int] = {}
         self.quiet = False
+        self.stored = False  # whether anything was sent to the cache on its behalf
         self.first_step = self.last_step = 0
         self.first_version = self.last_version = 0
         # Milliseconds of the process's wall clock; not sure when it jumped in between.

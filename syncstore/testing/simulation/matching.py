@@ -19,7 +19,8 @@ from syncstore.testing.simulation.sql_state import page
 
 Items = Mapping[str, StoredItem]
 
-UNKNOWN_EXPIRY = -1
+UNKNOWN_EXPIRY = 2**62
+"""In place of an expiry that is not known."""
 
 
 def unknown_time(later_than: int) -> int:
@@ -35,7 +36,7 @@ class Sight(NamedTuple):
 
     def may_see(self, item: StoredItem) -> bool:
         """Whether the item need not have expired."""
-        return item.expires is None or item.expires == UNKNOWN_EXPIRY or item.expires > self.earliest
+        return item.expires is None or item.expires > self.earliest
 
     def must_see(self, item: StoredItem) -> bool:
         """Whether the item cannot have expired."""

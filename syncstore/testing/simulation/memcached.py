@@ -29,6 +29,7 @@ from syncstore.cache.api import (
 )
 from syncstore.cache.api import Expect as Expected
 from syncstore.testing.simulation.clock import ProcessClock
+from syncstore.testing.simulation.exchanges import Exchange
 from syncstore.testing.simulation.faults import Faults
 from syncstore.testing.simulation.scheduler import SECOND, Process, World
 
@@ -171,6 +172,9 @@ class SimulatedCache:
     def change(self, changes: Sequence[Change]) -> list[Outcome]:
         """Changes, each made at a step of its own (see Provider)."""
         fault = self._faults.hit("change")
+        exchange = self._world.current.serving if self._world.current is not None else None
+        if isinstance(exchange, Exchange):
+            exchange.stored = True
         lives = [self._life(change) for change in changes]
         connection = self._connect()
         outcomes: list[Outcome] = []
@@ -237,7 +241,7 @@ class SimulatedCache:
             world.step("cache connect")
             world.sleep(0.1)
             self._unavailable("UNREACHABLE")
-        if self._incarnation != self._server.incarnation:
+        if self._bound and self._incarnation != self._server.incarnation:
             self._incarnation = self._server.incarnation
             if world.random.random() < 0.5:
                 world.step("cache connect")
@@ -245,7 +249,7 @@ class SimulatedCache:
         return self._incarnation
 
     def _still(self, connection: int) -> None:
-        if connection != self._server.incarnation:
+        if self._bound and connection != self._server.incarnation:
             self._unavailable("THE CONNECTION DIED")
         if self._process.cache_away_until > self._world.now:
             self._unavailable("UNREACHABLE")

@@ -48,11 +48,12 @@ class Task:
         *("queue", "serving", "wake"),
     )
 
-    def __init__(self, number: int, name: str, run: Callable[[], None], *, daemon: bool) -> None:
+    def __init__(self, number: int, name: str, run: Callable[[], None], hub: greenlet, *, daemon: bool) -> None:
         self.number = number
         self.name = name
         self.daemon = daemon
-        self.glet: Any = greenlet(run)
+        # Whoever makes it, its end leads back to the hub.
+        self.glet: Any = greenlet(run, hub)
         self.process: Process | None = None  # where its code runs now
         self.serving: object = None  # the request that it works for
         self.done = False
@@ -122,7 +123,7 @@ class World:
             finally:
                 self._finished(task)
 
-        task = Task(len(self._tasks), name, body, daemon=daemon)
+        task = Task(len(self._tasks), name, body, self._hub, daemon=daemon)
         task.priority = self._draw()
         self._tasks.append(task)
         self._ready.append(task)
@@ -333,7 +334,7 @@ class World:
     def _pass_time(self) -> None:
         """Let the first who sleeps go on."""
         timed = [task for task in self._asleep if task.wake != -1]
-        if not timed or all(task.daemon for task in timed) and self._all_blocked():
+        if not timed or (all(task.daemon for task in timed) and self._all_blocked()):
             waiting = ", ".join(task.name for task in self._asleep)
             raise Stuck(f"a deadlock of {waiting or 'nobody'}")
         first = min(timed, key=_wake)

@@ -112,7 +112,7 @@ def merged(changes: Iterable[Change]) -> list[Change]:
     for one in changes:
         old = result.get(one.id)
         if old is not None:
-            one = Change(  # noqa: PLW2901 - the merged one stands for both
+            one = Change(
                 one.id,
                 old.payload if one.payload is None else one.payload,
                 old.sortindex if one.sortindex is None else one.sortindex,

@@ -8,7 +8,14 @@ from typing import Protocol
 from syncstore.errors import LockTimeout, PreconditionFailed
 from syncstore.storage.api import Page, Totals
 from syncstore.storage.durable import Being
-from syncstore.testing.simulation.chains import NOTHING, WRITES, Chains, Content, consistent
+from syncstore.testing.simulation.chains import (
+    NOTHING,
+    WRITES,
+    Chains,
+    Content,
+    consistent,
+    distinct,
+)
 from syncstore.testing.simulation.client import Client
 from syncstore.testing.simulation.database import Version
 from syncstore.testing.simulation.exchanges import Exchange
@@ -408,7 +415,7 @@ class _CachedOnlyCheck:
             found += self._chains.after_write(before, exchange, time)
         if since is not None and not (own and acknowledged and exchange.answer == time):
             found += self._chains.after_mending(before, lower, since, version)
-        fitting = [content for content in found if consistent(content, version, self._name)]
+        fitting = distinct(content for content in found if consistent(content, version, self._name))
         if not fitting:
             self._say(
                 "contents that nobody wrote",
