@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -51,11 +52,17 @@ SILENT = Fault(swallow_requests=True, swallow_replies=True)
 class TcpProxy:
     """Passes connections on to `port` of `host`. `accepted` is how many there have been.
 
-    `reset` makes cuts look like a machine that has forgotten its connections (RST), not like one that hangs up.
+    `reset` makes cuts look like a machine that has forgotten its connections (RST), not like one that hangs up. With
+    a `path` it listens on a unix socket there. With `keep` False it does not keep the requests for who wants to see
+    them, which a long run would not have the memory for.
     """
 
-    def __init__(self, port: int, host: str = HOST, *, reset: bool = False) -> None:
+    def __init__(
+        self, port: int, host: str = HOST, *, reset: bool = False, path: Path | None = None, keep: bool = True
+    ) -> None:
         self.accepted = 0
+        self._path = path
+        self._keep = keep
         self.reset = reset
         self._requests = bytearray()
         self._passed = 0
@@ -70,8 +77,8 @@ class TcpProxy:
 
     @property
     def address(self) -> str:
-        """`host:port`, where the proxy listens."""
-        return f"{HOST}:{self.port}"
+        """`host:port` or the path where the proxy listens."""
+        return f"{HOST}:{self.port}" if self._path is None else str(self._path)
 
     @property
     def requests(self) -> bytes:
@@ -139,11 +146,17 @@ class TcpProxy:
         self.close()
 
     def _listen(self, port: int) -> int:
-        listener = socket.create_server((HOST, port))
+        if self._path is None:
+            listener = socket.create_server((HOST, port))
+            port = listener.getsockname()[1]
+        else:
+            self._path.unlink(missing_ok=True)
+            listener = socket.socket(socket.AF_UNIX)
+            listener.bind(str(self._path))
+            listener.listen()
         self._listener = listener
         self._run(self._accept_all, listener)
-        chosen: int = listener.getsockname()[1]
-        return chosen
+        return port
 
     def _run(self, work: Callable[..., None], *arguments: object) -> None:
         thread = threading.Thread(target=work, args=arguments, daemon=True)
@@ -163,7 +176,7 @@ class TcpProxy:
                 continue
             server.settimeout(None)
             pair = _Pair(client, server)
-            for side in (client, server):
+            for side in (server,) if self._path else (client, server):
                 side.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._lock:
                 self.accepted += 1
@@ -179,7 +192,7 @@ class TcpProxy:
         source, target = pair.sides[direction], pair.sides[1 - direction]
         try:
             while data := source.recv(_CHUNK):
-                if direction == 0:
+                if direction == 0 and self._keep:
                     with self._lock:
                         self._requests += data
                 if not self._pass(data, target, pair, direction):

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -213,3 +214,19 @@ def test_it_closes_while_it_delays(proxy: TcpProxy) -> None:
             pass
         proxy.close()
         assert client.recv(1) == b""
+
+
+def test_it_listens_on_a_unix_socket(echo: Echo, tmp_path: Path) -> None:
+    with TcpProxy(echo.port, path=tmp_path / "socket", keep=False) as proxy:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(PATIENCE)
+            client.connect(proxy.address)
+            client.sendall(b"hello")
+            assert client.recv(100) == b"HELLO"
+        proxy.refuse()
+        with socket.socket(socket.AF_UNIX) as client, pytest.raises(ConnectionRefusedError):
+            client.connect(proxy.address)
+        proxy.accept()
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(proxy.address)
+        assert proxy.requests == b""
