@@ -13,6 +13,7 @@ import shutil
 import signal
 import socket
 import struct
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -98,6 +99,18 @@ class MemcachedServer(ChildProcess):
 
     def answers(self) -> bool:
         return self._ask(b"version").startswith(b"VERSION")
+
+    def freeze(self) -> None:
+        """Stop it in its tracks (see ChildProcess); returns when all its threads stand still.
+
+        On a busy machine one of them could still answer what was asked after the signal.
+        """
+        super().freeze()
+        end = time.monotonic() + self.deadline
+        while not all(_stopped(stat) for stat in Path(f"/proc/{self.pid}/task").glob("*/stat")):
+            if time.monotonic() > end:
+                raise TimeoutError(f"{self.name} did not stop within {self.deadline} s")
+            time.sleep(0.001)
 
     def flush(self) -> None:
         """Empty it. What it numbers goes on counting."""
@@ -322,6 +335,14 @@ class PostgresServer(DatabaseServer):
 
     def _drop(self, connection: Connection, name: str) -> None:
         connection.exec_driver_sql(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+def _stopped(stat: Path) -> bool:
+    """Whether a thread, by its file in /proc, stands still or is gone."""
+    try:
+        return stat.read_text(errors="replace").rpartition(")")[2].split()[0] in "TtZX"
+    except OSError:
+        return True
 
 
 def _version(folder: Path) -> tuple[int, ...]:

@@ -1,28 +1,21 @@
-"""The provider `memcached`: keys, values and changes as meta commands, and what the server's answers mean.
+"""The provider `memcached`: the calls of the contract, each an exchange on one connection of the pool.
 
 A read that finds the connection broken is asked once more on a new one. A change is not, since nobody knows what
 became of it; so one looks whether the server is still there before sending it.
 
-memcached counts whole seconds, and drops a value up to two seconds after its `expires`. A value that expires therefore
-carries its `expires` in front, and is never handed out late; but until it is dropped it is in the way of a store that
-expects ABSENT, and a removal finds it.
-
-A store that the server refuses for want of room (StorageFull, only ever with memcached's option -M), takes away what
-was there, even if it expected something else: that is how memcached 1.6 does it, and counts as an eviction.
+A value is never handed out late, but until the server drops it, at most two seconds later, it is in the way of a store
+that expects ABSENT, and a removal finds it. A store refused with StorageFull took away what was there (see changes).
 """
 
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, TypeVar
 
 from syncstore.cache.api import (
-    Absent,
     BackendError,
     Change,
-    Conflict,
     Expect,
     Features,
     Item,
@@ -31,29 +24,27 @@ from syncstore.cache.api import (
     NotSupported,
     Outcome,
     Remove,
-    StorageFull,
     Store,
     Token,
-    TooLarge,
 )
 from syncstore.cache.memcached.address import Address
+from syncstore.cache.memcached.changes import (
+    EXPIRES,
+    OVERHEAD,
+    PLAIN,
+    RELATIVE_SECONDS,
+    WITH_EXPIRES,
+    command,
+    outcome,
+)
 from syncstore.cache.memcached.connection import Connection
 from syncstore.cache.memcached.keys import Keys
 from syncstore.cache.memcached.pool import Pool
-from syncstore.cache.memcached.replies import FULL, TOO_LARGE, Stored
+from syncstore.cache.memcached.replies import Stored
 from syncstore.cache.memcached.stream import Disconnected
 from syncstore.clock import Clock
 
 _FEATURES = Features(cas=True, shared=True, shared_hosts=True, persistent=False, evicts=True, iterable=False)
-
-# Client flags say what a value begins with. Values of others, with other flags, read as missing.
-_PLAIN: Final = 0
-_WITH_EXPIRES: Final = 1
-_EXPIRES = struct.Struct(">d")
-
-_OVERHEAD = 512  # bytes of the server's header, the key, `expires` and two line ends, with some to spare
-_RELATIVE_SECONDS = 30 * 86_400  # memcached takes a greater TTL for a date
-_LAST_DATE = 2**31 - 1  # and a date after this one for one before 1970
 
 # Requests in one go: their bytes, or those of the replies, must fit into the buffers of two sockets, or we and the
 # server would both wait for the other to read.
@@ -61,6 +52,7 @@ _MOST_KEYS = 100
 _MOST_CHANGES = 1_000
 
 _T = TypeVar("_T")
+_new: Final = tuple.__new__
 
 
 class MemcachedProvider:
@@ -102,7 +94,7 @@ class MemcachedProvider:
         if self._limits is None:
             self._limits = Limits(
                 max_key=self._keys.longest,
-                max_value=self._read(lambda connection: connection.item_size_max) - _OVERHEAD,
+                max_value=self._read(lambda connection, _: connection.item_size_max) - OVERHEAD,
                 ttl_step=2.0,
             )
         return self._limits
@@ -135,20 +127,20 @@ class MemcachedProvider:
         reserved.
         """
         if reserve:
-            if not 0 < reserve <= _RELATIVE_SECONDS:
+            if not 0 < reserve <= RELATIVE_SECONDS:
                 raise ValueError(f"a reservation for {reserve} s")
             # one more, or it could end at the server's next tick
             end = b" v c f N%d\r\n" % (math.ceil(reserve) + 1)
         else:
             end = b" v c f\r\n"
+        ask = self._fetch_reserving if reserve else self._fetch
         name = self._keys.name
         requests = [b"mg " + name(key) + end for key in keys]
         if len(requests) <= _MOST_KEYS:
-            return self._fetch(b"".join(requests), len(requests), bool(reserve)) if requests else []
+            return self._read(ask, b"".join(requests)) if requests else []
         found: list[Item | None] = []
         for at in range(0, len(requests), _MOST_KEYS):
-            some = requests[at : at + _MOST_KEYS]
-            found += self._fetch(b"".join(some), len(some), bool(reserve))
+            found += self._read(ask, b"".join(requests[at : at + _MOST_KEYS]))
         return found
 
     def change(self, changes: Sequence[Change]) -> list[Outcome]:
@@ -193,7 +185,7 @@ class MemcachedProvider:
 
     def status(self) -> Mapping[str, int | float | str]:
         """Counters of the server and of the pool. Raises BackendUnavailable."""
-        stats = self._read(Connection.stats)
+        stats = self._read(lambda connection, _: connection.stats())
         facts: dict[str, int | float | str] = {
             "address": str(self.address),
             "connections": self._pool.connections,
@@ -221,19 +213,19 @@ class MemcachedProvider:
 
     # -- reading
 
-    def _read(self, ask: Callable[[Connection], _T]) -> _T:
+    def _read(self, ask: Callable[[Connection, bytes], _T], request: bytes = b"") -> _T:
         """Ask on some connection, and once more on a new one if the server had closed that."""
         pool = self._pool
         connection = pool.take()
         try:
-            answer = ask(connection)
+            answer = ask(connection, request)
         except Disconnected:
             if not connection.reused:
                 pool.discard(connection)
                 raise
             connection = pool.take_new_instead(connection)
             try:
-                answer = ask(connection)
+                answer = ask(connection, request)
             except BaseException:
                 pool.discard(connection)
                 raise
@@ -243,27 +235,36 @@ class MemcachedProvider:
         pool.give_back(connection)
         return answer
 
-    def _fetch(self, request: bytes, count: int, reserving: bool) -> list[Item | None]:
-        def ask(connection: Connection) -> list[Item | None]:
-            replies = connection.ask(request)
-            found = [self._item(connection, replies.value(), reserving) for _ in range(count)]
-            replies.end()
-            return found
+    def _fetch(self, connection: Connection, request: bytes, *, reserving: bool = False) -> list[Item | None]:
+        replies = connection.ask(request)
+        incarnation = connection.incarnation
+        found: list[Item | None] = []
+        for _ in range(request.count(b"\n")):  # a line for each key
+            stored = replies.value()
+            if stored is None:
+                found.append(None)
+                continue
+            data, start, stop, number, flags = stored
+            # Item(...) and Token(...) would take a tenth of the whole call
+            token = _new(Token, (incarnation, number))
+            if flags == PLAIN:
+                found.append(_new(Item, (data[start:stop], token, 0.0)))
+            else:
+                found.append(self._special(stored, token, reserving))
+        replies.end()
+        return found
 
-        return self._read(ask)
+    def _fetch_reserving(self, connection: Connection, request: bytes) -> list[Item | None]:
+        return self._fetch(connection, request, reserving=True)
 
-    def _item(self, connection: Connection, stored: Stored | None, reserving: bool) -> Item | None:
-        if stored is None:
-            return None
-        data, start, stop, number, flags = stored
-        token = Token(connection.incarnation, number)
-        if flags == _PLAIN:
-            return Item(data[start:stop], token)
-        if flags == _WITH_EXPIRES and stop - start >= _EXPIRES.size:
-            (expires,) = _EXPIRES.unpack_from(data, start)
+    def _special(self, stored: Stored, token: Token, reserving: bool) -> Item | None:
+        """A value that begins with its `expires`, or is none of ours."""
+        data, start, stop, _, flags = stored
+        if flags == WITH_EXPIRES and stop - start >= EXPIRES.size:
+            (expires,) = EXPIRES.unpack_from(data, start)
             if expires > self._clock.seconds():
-                return Item(data[start + _EXPIRES.size : stop], token, expires)
-        # What has expired, or is not ours, is in the way of the server's placeholder, and serves as one.
+                return Item(data[start + EXPIRES.size : stop], token, expires)
+        # It is in the way of the server's placeholder, and serves as one.
         return Item(b"", token) if reserving else None
 
     # -- changing
@@ -284,7 +285,7 @@ class MemcachedProvider:
                 replies = connection.ask(b"".join(requests))
                 for place, change in enumerate(changes):
                     if outcomes[place] is None:
-                        outcomes[place] = self._outcome(connection, change, *replies.outcome())
+                        outcomes[place] = outcome(change, connection, *replies.outcome())
                 replies.end()
         except BaseException:
             self._pool.discard(connection)
@@ -296,57 +297,14 @@ class MemcachedProvider:
         self, connection: Connection, changes: Sequence[Change]
     ) -> tuple[list[bytes], list[Outcome]]:
         """What to send, in pieces; and what is refused without asking, None in the places of those to send."""
+        name, now = self._keys.name, self._clock.seconds()
         requests: list[bytes] = []
         outcomes: list[Outcome] = []
         for change in changes:
             try:
-                requests += self._request(connection, change)
+                requests += command(change, name(change.key), connection, now)
             except BackendError as refusal:
                 outcomes.append(refusal)
             else:
                 outcomes.append(None)
         return requests, outcomes
-
-    def _request(self, connection: Connection, change: Change) -> tuple[bytes, ...]:
-        """One change as a meta command. Raises BadKey, TooLarge, Conflict."""
-        name = self._keys.name(change.key)
-        expect = change.expect
-        if isinstance(expect, Token):
-            # After a restart the server's numbers begin anew, and an old one could fit by chance.
-            if expect.incarnation != connection.incarnation:
-                raise Conflict(f"the token for {change.key!r} is of another life of the server")
-            only_if = b" C%d\r\n" % expect.number
-        elif isinstance(expect, Absent):
-            only_if = b" ME\r\n"
-        else:
-            only_if = b"\r\n"
-        if isinstance(change, Remove):
-            return (b"md " + name + only_if,)
-        value, expires = change.value, change.expires
-        size, limit = len(value), connection.item_size_max - _OVERHEAD
-        if size > limit:  # the server would refuse it, too, but take away what was there
-            raise TooLarge(size, limit)
-        if not expires:
-            return (b"ms %b %d c%b" % (name, size, only_if), value, b"\r\n")
-        ttl = _ttl(expires, self._clock.seconds())
-        head = b"ms %b %d c F%d T%d%b" % (name, size + _EXPIRES.size, _WITH_EXPIRES, ttl, only_if)
-        return (head, _EXPIRES.pack(expires), value, b"\r\n")
-
-    def _outcome(self, connection: Connection, change: Change, code: bytes, number: int) -> Outcome:
-        if code == b"HD":
-            return Token(connection.incarnation, number) if isinstance(change, Store) else None
-        if code == b"NF" and isinstance(change, Remove):
-            return NotFound(change.key)
-        if code == FULL:
-            return StorageFull("memcached has no room, and was told not to evict")
-        if code == TOO_LARGE:
-            return TooLarge(len(change.value) if isinstance(change, Store) else 0, connection.item_size_max)
-        return Conflict(f"the key {change.key!r} is in another state")
-
-
-def _ttl(expires: float, now: float) -> int:
-    """What memcached is told: at least the time that is left, whatever the phase of its clock; 0 for never."""
-    left = expires - now
-    if left < _RELATIVE_SECONDS - 2:
-        return math.ceil(left) + 1
-    return math.ceil(expires) + 1 if expires < _LAST_DATE - 2 else 0

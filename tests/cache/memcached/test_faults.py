@@ -103,7 +103,7 @@ def test_a_large_value_that_is_not_taken_does_not_extend_the_deadline(
     server: MemcachedServer, open_provider: OpenProvider
 ) -> None:
     with started(lambda: MemcachedServer(options=["-I", "64m"], memory=256)) as large:
-        cache = open_provider(large.address, timeout=2.0)
+        cache = open_provider(large.address, timeout=0.5)
         value = b"x" * (cache.limits.max_value // 2)
         with frozen(large):
             for send in (
