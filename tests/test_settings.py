@@ -60,6 +60,11 @@ RIGHT: list[tuple[str, str, Any]] = [
     ("purge.step", " 17 ", 17),
     ("lock.timeout", "0", 0.0),
     ("lock.timeout", "2.5", 2.5),
+    ("cache.provider", "Memory", "memory"),
+    ("cache.key_prefix", "node-1.sync", "node-1.sync"),
+    ("memcached.servers", "cache.example.com:11212", CacheAddress("cache.example.com", 11212)),
+    ("memcached.servers", "[::1]:11211", CacheAddress("::1", 11211)),
+    ("memcached.servers", "/run/memcached.sock", CacheAddress("/run/memcached.sock", 0)),
     ("lock.backend", "memcached", "memcached"),
     ("lock.ttl", "300", 300.0),
     ("lock.shared_reads", "false", False),
@@ -91,6 +96,11 @@ def test_it_reads(key: str, text: str, value: Any) -> None:
     assert getattr(read({key: text}), one.name) == value
 
 
+def test_a_list_of_collections_names_each_once() -> None:
+    settings = read({"cache.provider": "memcached", "cache.cached_only": "tabs clients\n tabs"})
+    assert settings.cached_only == ("tabs", "clients")
+
+
 WRONG = [
     ("purge.step", "0", "from 1 to 100000"),
     ("purge.step", "100001", "from 1 to 100000"),
@@ -108,6 +118,18 @@ WRONG = [
     ("auth.check_node", "maybe", "true or false"),
     ("auth.check_node", "", "true or false"),
     ("migrate", "always", "one of auto, check"),
+    ("cache.provider", "redis", "one of none, memory, memcached"),
+    ("cache.cached_only", "tabs /etc", "is no collection name"),
+    ("cache.write_through", "a:b", "is no collection name"),
+    ("cache.key_prefix", "", "1 to 32 letters"),
+    ("cache.key_prefix", "a b", "1 to 32 letters"),
+    ("cache.key_prefix", "x" * 33, "1 to 32 letters"),
+    ("memcached.servers", "", "one HOST:PORT"),
+    ("memcached.servers", "one:1 two:2", "one HOST:PORT"),
+    ("memcached.servers", "localhost", "HOST:PORT"),
+    ("memcached.servers", "localhost:0", "HOST:PORT"),
+    ("memcached.timeout", "0", "from 0.01 to 60"),
+    ("memcached.pool_size", "0", "from 1 to 1024"),
     ("lock.backend", "memory", "one of sql, memcached"),
     ("lock.ttl", "2", "from 3 to 3600"),
     ("lock.ttl", "3601", "from 3 to 3600"),
@@ -260,6 +282,17 @@ def test_no_message_holds_a_secret() -> None:
 # -- combinations
 
 REFUSED_TOGETHER: list[tuple[dict[str, str], str]] = [
+    (
+        {"cache.provider": "memory", "cache.cached_only": "tabs meta", "cache.write_through": "crypto meta"},
+        "meta is in cache.cached_only and in cache.write_through",
+    ),
+    ({"cache.cached_only": "tabs"}, "cache.cached_only needs a cache"),
+    ({"cache.write_through": "meta"}, "cache.write_through needs a cache"),
+    ({"cache.provider": "memory", "serve.workers": "2"}, "cache.provider = memory is for one process"),
+    (
+        {"cache.provider": "memcached", "memcached.state_lease": "5", "memcached.retry_interval": "4"},
+        "memcached.retry_interval must not be less than memcached.state_lease",
+    ),
     (
         {"auth.secrets": "a", "auth.master_secrets": "bc", "public_url": "http://x"},
         "only one of auth.secrets",

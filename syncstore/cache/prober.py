@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 class Prober:
-    """Looks every `interval` seconds whether a server that was declared failed answers; asks nothing otherwise.
+    """Looks every `interval` seconds at the state, and whether a server that was declared failed answers again.
 
     Each process has one. Whichever is first brings the server back for all, since the state is changed by
     compare-and-set.
@@ -40,10 +40,11 @@ class Prober:
     def _run(self) -> None:
         # Not all processes at the same moment: one is enough.
         while not self._stop.wait(self._interval * random.uniform(0.8, 1.2)):  # noqa: S311 - spreads load
-            if not self._state.failed:
-                continue
             try:
-                self._state.probe(self._cache)
+                # Also where no requests come: who learns late of a failure makes a writer wait for it.
+                self._state.trusted()
+                if self._state.failed:
+                    self._state.probe(self._cache)
             except Exception:
                 # The edge of the thread: a fault that ended it would leave the cache out of use for good.
                 log.exception("the cache could not be probed")

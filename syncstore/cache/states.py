@@ -218,6 +218,7 @@ class SharedState:
         try:
             # Only this very epoch (b1): after a failure and a return it is another server that has failed.
             if self._store.advance_epoch(self._server, epoch):
+                self._note(epoch + 1)  # the answer is the first to say so, and comes after the commit
                 log.warning(
                     "the cache %s did not answer a writer and is declared failed: it is out of use until it answers",
                     self._server,
@@ -255,6 +256,7 @@ class SharedState:
             cache.store(_PROBE_KEY, b"%d" % epoch)
             cache.retrieve(_PROBE_KEY)
             if self._store.advance_epoch(self._server, epoch):
+                self._note(epoch + 1)  # the answer is the first to say so, and comes after the commit
                 log.warning("the cache %s answers again and is used from now on", self._server)
         except (SyncError, BackendError, LookupError):
             return False

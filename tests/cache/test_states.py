@@ -180,6 +180,18 @@ def test_a_failure_is_declared_once_and_only_of_the_epoch_that_failed(
     assert epochs.epochs["s"] == 12
 
 
+def test_who_declares_a_failure_waits_one_lease_from_then(
+    state: SharedState, epochs: Epochs, clock: SteppableClock
+) -> None:
+    state.trusted()
+    state.declare_failed(10)
+    clock.step(LEASE)
+    with pytest.raises(Unavailable):
+        state.judge(epochs.epoch)
+    clock.step(LEASE / 10)
+    assert state.judge(epochs.epoch) is None
+
+
 def test_a_failure_that_cannot_be_declared_is_an_outage_of_both(state: SharedState, epochs: Epochs) -> None:
     state.trusted()
     epochs.away = True
