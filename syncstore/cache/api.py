@@ -39,7 +39,8 @@ Expect = Token | Absent | None
 class Item(NamedTuple):
     """A stored value. `expires` is in seconds since the epoch, 0 for none.
 
-    An empty value with a token is what `fetch` puts into the place of a missing one: nothing but a reservation.
+    An empty value with a token is what `fetch` puts into the place of a missing one: nothing but a reservation, and
+    how long that lives is not told.
     """
 
     value: bytes
@@ -83,8 +84,11 @@ class Features(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """Sizes in bytes, times in seconds; None is unlimited. `ttl_step` is how exactly values expire inside; they
-    are never handed out late."""
+    """Sizes in bytes, times in seconds; None is unlimited.
+
+    `ttl_step` is how exactly values expire inside. They are never handed out late, but for that long one that has
+    expired may still be in the way of a store that expects ABSENT, and be found by a removal.
+    """
 
     max_key: int
     max_value: int
@@ -110,7 +114,8 @@ class BackendUnavailable(BackendError):
 
 
 class StorageFull(BackendError):
-    """There is no room and nothing may be evicted. Nothing was changed."""
+    """There is no room and nothing may be evicted. Nothing was stored; where a provider evicts, what was there may be
+    gone, whatever was expected (memcached with -M takes it away)."""
 
 
 class TooLarge(BackendError):
