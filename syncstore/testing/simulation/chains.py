@@ -44,7 +44,9 @@ class Chains:
         self._doubtful = [
             one for one in self._exchanges if one.unclear and one.stored and one.request.kind in WRITES
         ]
-        self._losses = [loss for loss in losses if loss.size and loss.key.endswith(b":" + collection.encode())]
+        self._losses = [
+            loss for loss in losses if loss.size and loss.key.endswith(b":" + collection.encode())
+        ]
 
     def after_write(self, before: Iterable[Content], exchange: Exchange, time: int) -> list[Content]:
         """The contents after the request's own write at `time`."""
@@ -68,8 +70,8 @@ class Chains:
         for base in bases:
             free = [one for one in writers if one.number not in base.taken_over][-_MOST_ATTEMPTS:]
             for order in _orders(free):
-                for items in self._all_applied(base.items, order, lower):
-                    found.append(Content(items, base.taken_over.union(one.number for one in order)))
+                inside = base.taken_over.union(one.number for one in order)
+                found += [Content(items, inside) for items in self._all_applied(base.items, order, lower)]
         return found
 
     def lost(self, since: int, until: int) -> bool:
@@ -155,7 +157,9 @@ def _doubtful(item: StoredItem, before: StoredItem | None, lower: int) -> Stored
     """An item after a write at an unknown time."""
     if item is before:
         return item
-    modified = item.modified if before is not None and item.modified == before.modified else unknown_time(lower)
+    modified = (
+        item.modified if before is not None and item.modified == before.modified else unknown_time(lower)
+    )
     expires = item.expires if before is not None and item.expires == before.expires else UNKNOWN_EXPIRY
     return msgspec.structs.replace(item, modified=modified, expires=None if item.expires is None else expires)
 

@@ -49,6 +49,7 @@ def check(
             installation.configuration.cached_only,
             installation.server.losses,
             faultless=not installation.plan.faults,
+            quota=installation.plan.quota,
         )
         check.run()
         for client in clients:

@@ -211,6 +211,7 @@ class Client:
 
 _READS = frozenset({"read", "news", "ids", "item", "times", "counts", "usage", "modified"})
 
+
 def _check(unless: int | None, modified: int) -> None:
     if unless is not None and modified > unless:
         raise PreconditionFailed(modified)

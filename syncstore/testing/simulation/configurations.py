@@ -11,17 +11,20 @@ from syncstore.storage.durable import DurableStorage
 from syncstore.storage.layered.kinds import Kinds
 from syncstore.storage.layered.store import LayeredStorage
 from syncstore.testing.simulation.clock import ProcessClock
-from syncstore.testing.simulation.faults import OPERATIONS, SURROUNDINGS
+from syncstore.testing.simulation.faults import OPERATIONS
 from syncstore.testing.simulation.memcached import SimulatedCache
-from syncstore.testing.simulation.plan import CACHED_ONLY, UNCACHED, WRITE_THROUGH, Mix
+from syncstore.testing.simulation.plan import ALSO_CACHED_ONLY, CACHED_ONLY, UNCACHED, WRITE_THROUGH, Mix
 
 SERVER: Final = "cache"
 LEASE: Final = 1.0
 
-_SQL_FAULTS: Final = tuple(
-    kind for name in ("sql read", "sql lock", "commit") for kind in OPERATIONS[name]
-) + ("sql away", "freeze", "freeze long", "kill", "clock jump", "time passes", "time passes long")
-_ALL_FAULTS: Final = (*SURROUNDINGS, *(kind for kinds in OPERATIONS.values() for kind in kinds))
+_SQL_FAULTS: Final = (
+    *(kind for name in ("sql read", "sql lock", "commit") for kind in OPERATIONS[name]),
+    *("sql away", "freeze", "freeze long", "kill", "clock jump", "time passes", "time passes long"),
+)
+
+
+CACHED_ONLY_NAMES: Final = frozenset({CACHED_ONLY, ALSO_CACHED_ONLY})
 
 
 class Parts(NamedTuple):
@@ -47,7 +50,7 @@ class Configuration(NamedTuple):
 
 
 def _layered(parts: Parts) -> Storage:
-    kinds = Kinds(cached_only=[CACHED_ONLY], write_through=[WRITE_THROUGH])
+    kinds = Kinds(cached_only=CACHED_ONLY_NAMES, write_through=[WRITE_THROUGH])
     return LayeredStorage(parts.below, parts.cache, parts.state, kinds, parts.clock)
 
 
@@ -55,22 +58,59 @@ def _plain(parts: Parts) -> Storage:
     return parts.below
 
 
-_TABS: Final = frozenset({CACHED_ONLY})
-
 CONFIGURATIONS: Final = {
     one.name: one
     for one in (
-        Configuration("layered", _layered, Mix(), cached_only=_TABS),
-        Configuration("memcached-locks", _layered, Mix(), cached_only=_TABS, memcached_locks=True),
+        Configuration("layered", _layered, Mix(), cached_only=CACHED_ONLY_NAMES),
         Configuration(
-            "sql-backed", _layered, Mix(collections=(UNCACHED, WRITE_THROUGH)), cached_only=_TABS
+            "memcached-locks", _layered, Mix(), cached_only=CACHED_ONLY_NAMES, memcached_locks=True
         ),
-        Configuration("cached-only", _layered, Mix(collections=(CACHED_ONLY, UNCACHED)), cached_only=_TABS),
+        Configuration(
+            "sql-backed", _layered, Mix(collections=(UNCACHED, WRITE_THROUGH)), cached_only=CACHED_ONLY_NAMES
+        ),
+        Configuration(
+            "cached-only", _layered, Mix(collections=(CACHED_ONLY, UNCACHED)), cached_only=CACHED_ONLY_NAMES
+        ),
         Configuration(
             "storm",
             _layered,
-            Mix(faults=_ALL_FAULTS, most_faults=12, most_clients=6, most_requests=8),
-            cached_only=_TABS,
+            Mix(most_faults=12, most_clients=6, most_requests=8),
+            cached_only=CACHED_ONLY_NAMES,
+        ),
+        Configuration(
+            "partitions",
+            _layered,
+            Mix(
+                faults=(
+                    "cache away",
+                    "cache away long",
+                    "sql away",
+                    "freeze",
+                    "time passes",
+                    "kill",
+                    "change lost",
+                ),
+                most_requests=8,
+                least_processes=2,
+            ),
+            cached_only=CACHED_ONLY_NAMES,
+        ),
+        Configuration(
+            "restarts",
+            _layered,
+            Mix(
+                faults=(
+                    "restart",
+                    "restart",
+                    "evict",
+                    "change late",
+                    "change later late",
+                    "commit late",
+                    "freeze",
+                ),
+                most_faults=6,
+            ),
+            cached_only=CACHED_ONLY_NAMES,
         ),
         Configuration("plain-sql", _plain, Mix(faults=_SQL_FAULTS), heals=False),
     )

@@ -16,13 +16,14 @@ from syncstore.testing.simulation.scheduler import Task, World
 @contextmanager
 def seeded(random: Random) -> Iterator[None]:
     """While this is open, `secrets` takes its bits from `random`: marks and ids of batches are the same each time."""
+    module: Any = secrets
     before = secrets.token_bytes, secrets.randbits
-    secrets.token_bytes = lambda nbytes=None: random.randbytes(nbytes or 32)  # type: ignore[assignment]
-    secrets.randbits = random.getrandbits
+    module.token_bytes = lambda nbytes=None: random.randbytes(nbytes or 32)
+    module.randbits = random.getrandbits
     try:
         yield
     finally:
-        secrets.token_bytes, secrets.randbits = before
+        module.token_bytes, module.randbits = before
 
 
 class TaskLock:
@@ -70,9 +71,10 @@ class TaskLock:
 @contextmanager
 def task_locks(world: World) -> Iterator[None]:
     """While this is open, whoever makes a `threading.Lock` gets one between tasks."""
-    before: Any = threading.Lock
-    threading.Lock = lambda: TaskLock(world)  # type: ignore[assignment,misc]  # it is called, no more
+    module: Any = threading
+    before = threading.Lock
+    module.Lock = lambda: TaskLock(world)
     try:
         yield
     finally:
-        threading.Lock = before  # type: ignore[misc]  # as it was
+        module.Lock = before

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from syncstore.testing.simulation.plan import Request
 
-Outcome = Literal["open", "ok", "refused", "missing", "no batch", "over quota", "too large", "unavailable", "died", "crash"]
+Outcome = Literal[
+    "open", "ok", "refused", "missing", "no batch", "over quota", "too large", "unavailable", "died", "crash"
+]
 """How a request ended: 2xx, 412, 404, 400, 403, 413, 503, no answer at all, or 500."""
 
 UNCLEAR: frozenset[Outcome] = frozenset({"open", "unavailable", "died", "crash"})
 """Outcomes after which the client does not know whether its write took place."""
+
+
+PAGES: frozenset[str] = frozenset({"read", "news", "ids"})
+"""Requests that are answered with a page."""
 
 
 class Exchange:
@@ -73,3 +79,9 @@ class Exchange:
 
 def _short(payload: str | None) -> str:
     return "-" if payload is None else payload if len(payload) < 24 else f"{payload[:20]}..."
+
+
+class Say(Protocol):
+    """Notes a violation."""
+
+    def __call__(self, rule: str, text: str, exchange: Exchange | None = None) -> None: ...

@@ -19,12 +19,11 @@ from syncstore.storage.api import Page, Query, Storage, Work
 from syncstore.storage.durable import DurableStorage, DurableWork, KeptTime, Times
 from syncstore.storage.layered.kinds import Kinds
 from syncstore.storage.layered.store import LayeredStorage
-from syncstore.testing.simulation.configurations import Configuration, Parts
+from syncstore.testing.simulation.configurations import CACHED_ONLY_NAMES, Configuration, Parts
 from syncstore.testing.simulation.faults import OPERATIONS
 from syncstore.testing.simulation.plan import CACHED_ONLY, UNCACHED, WRITE_THROUGH, Mix
 
 _CACHE_FAULTS: Final = ("evict", "evict", "restart", "flush", "cache away", "kill", "freeze")
-_TABS: Final = frozenset({CACHED_ONLY})
 
 
 class _Through:
@@ -128,14 +127,16 @@ class GoesOnWithoutWaiting(_Through):
 
 
 def _with(
-    below: type[_Through] | None = None, cache: type[_Through] | None = None, state: type[_Through] | None = None
+    below: type[_Through] | None = None,
+    cache: type[_Through] | None = None,
+    state: type[_Through] | None = None,
 ) -> Callable[[Parts], Storage]:
     def build(parts: Parts) -> Storage:
         return LayeredStorage(
             cast("DurableStorage", below(parts.below)) if below is not None else parts.below,
             cast("Provider", cache(parts.cache)) if cache is not None else parts.cache,
             cast("SharedState", state(parts.state)) if state is not None else parts.state,
-            Kinds(cached_only=[CACHED_ONLY], write_through=[WRITE_THROUGH]),
+            Kinds(cached_only=CACHED_ONLY_NAMES, write_through=[WRITE_THROUGH]),
             parts.clock,
         )
 
@@ -285,7 +286,7 @@ _SQL: Final = ("kill", "freeze", "time passes", *OPERATIONS["commit"], *OPERATIO
 
 
 def _layer(name: str, build: Callable[[Parts], Storage], mix: Mix, *, bound: bool = True) -> Configuration:
-    return Configuration(name, build, mix, cached_only=_TABS, bound=bound)
+    return Configuration(name, build, mix, cached_only=CACHED_ONLY_NAMES, bound=bound)
 
 
 EXHIBITS: Final = {
@@ -303,12 +304,12 @@ EXHIBITS: Final = {
         _layer(
             "goes on without waiting",
             _with(state=GoesOnWithoutWaiting),
-            Mix((UNCACHED, WRITE_THROUGH), ("cache away long", "cache away")),
+            Mix((UNCACHED,), ("cache away long", "cache away"), most_requests=8, least_processes=2),
         ),
         _layer(
             "tokens of another life",
             _with(),
-            Mix((UNCACHED,), ("restart", "change later late"), most_faults=6, most_requests=3),
+            Mix((UNCACHED,), ("restart", "change later late"), most_faults=8, most_requests=6),
             bound=False,
         ),
         *(

@@ -20,7 +20,7 @@ from syncstore.testing.simulation.memcached import Server, SimulatedCache
 from syncstore.testing.simulation.plan import Plan, Request
 from syncstore.testing.simulation.scheduler import Process, World
 from syncstore.testing.simulation.sql_store import SimulatedStorage
-from syncstore.testing.simulation.sql_work import Place, no_lock
+from syncstore.testing.simulation.sql_work import Place, WriteLock, no_lock
 
 _PROBE_INTERVAL = 1.5
 _LOCK_TTL = 6.0
@@ -30,7 +30,12 @@ class Host:
     """One server process with its objects."""
 
     def __init__(
-        self, process: Process, clock: ProcessClock, cache: SimulatedCache, state: SharedState, storage: Storage
+        self,
+        process: Process,
+        clock: ProcessClock,
+        cache: SimulatedCache,
+        state: SharedState,
+        storage: Storage,
     ) -> None:
         self.process = process
         self.clock = clock
@@ -84,7 +89,7 @@ class Installation:
             most=self.plan.most_value,
             bound=self.configuration.bound,
         )
-        lock = no_lock
+        lock: WriteLock = no_lock
         if self.configuration.memcached_locks:
             backend = MemcachedLocks(cache, clock, ttl=_LOCK_TTL, shared_reads=True, random=self.world.random)
             lock = _LocksOfTasks(self.world, backend, clock, self.plan.lock_timeout)

@@ -107,7 +107,14 @@ class SimulatedCache:
     )
 
     def __init__(
-        self, server: Server, process: Process, clock: ProcessClock, faults: Faults, *, most: int, bound: bool = True
+        self,
+        server: Server,
+        process: Process,
+        clock: ProcessClock,
+        faults: Faults,
+        *,
+        most: int,
+        bound: bool = True,
     ) -> None:
         self._server = server
         self._world = server.world
@@ -288,7 +295,7 @@ class SimulatedCache:
         if isinstance(change, Remove):
             if entry is None:
                 return NotFound(key)
-            if expect is not None and expect.number != entry.number:
+            if isinstance(expect, Token) and expect.number != entry.number:
                 return Conflict("changed meanwhile")
             del self._server.data[key]
             return None

@@ -9,12 +9,13 @@ from random import Random
 from typing import Final, NamedTuple
 
 from syncstore.bso import Change
-from syncstore.testing.simulation.faults import OPERATIONS, SURROUNDINGS, Fault
+from syncstore.testing.simulation.faults import CLASS_OF, SURROUNDINGS, Fault
 from syncstore.testing.simulation.scheduler import Mode
 
 UNCACHED: Final = "history"
 WRITE_THROUGH: Final = "crypto"
 CACHED_ONLY: Final = "tabs"
+ALSO_CACHED_ONLY: Final = "clients"
 COLLECTIONS: Final = (UNCACHED, WRITE_THROUGH, CACHED_ONLY)
 
 USER: Final = 1
@@ -46,7 +47,7 @@ class ClientPlan(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """One history. `prelude` is done before anything else, without faults. `quiet_pause` is in seconds."""
+    """One history. `prelude` is done before anything else, without faults; `pause`, in seconds, comes after it."""
 
     seed: int
     schedule: int
@@ -62,18 +63,14 @@ class Plan(NamedTuple):
     quota: int | None = None
     fresh_epoch: bool = False
 
-
-class Mix(NamedTuple):
-    """What histories of a configuration are made of. `weights` are those of the collections."""
-
-    collections: tuple[str, ...] = COLLECTIONS
-    faults: tuple[str, ...] = (*SURROUNDINGS, *(kind for kinds in OPERATIONS.values() for kind in kinds))
-    most_faults: int = 4
-    most_clients: int = 4
-    most_requests: int = 4
+    @property
+    def names(self) -> list[str]:
+        """The collections that anybody asks for."""
+        requests = [*self.prelude, *(request for client in self.clients for request in client.requests)]
+        return sorted({request.collection for request in requests if request.collection})
 
 
-_KINDS: Final = (
+KINDS: Final = (
     *("put",) * 9,
     *("put item",) * 3,
     *("delete item",) * 2,
@@ -90,6 +87,20 @@ _KINDS: Final = (
     "usage",
     *("modified",) * 2,
 )
+
+
+class Mix(NamedTuple):
+    """What histories of a configuration are made of. There are at most three processes."""
+
+    collections: tuple[str, ...] = COLLECTIONS
+    faults: tuple[str, ...] = (*SURROUNDINGS, *CLASS_OF)
+    most_faults: int = 4
+    most_clients: int = 4
+    most_requests: int = 4
+    kinds: tuple[str, ...] = KINDS
+    least_processes: int = 1
+
+
 _IDS: Final = ("a", "b", "c")
 
 
@@ -99,8 +110,10 @@ def draw(seed: int, mix: Mix) -> Plan:
     number = random.random
     expiry = number() < 0.1
     favourites = [name for name in mix.collections if number() < 0.6] or list(mix.collections)
-    make = _Requests(random, favourites, expiry=expiry, large=number() < 0.05)
-    processes = 1 + int(number() * 3)
+    if CACHED_ONLY in favourites and number() < 0.15:
+        favourites.append(ALSO_CACHED_ONLY)
+    make = _Requests(random, favourites, mix.kinds, expiry=expiry, large=number() < 0.05)
+    processes = mix.least_processes + int(number() * (4 - mix.least_processes))
     clients = []
     for i in range(2 + int(number() * (mix.most_clients - 1))):
         uid = NEIGHBOUR if i and number() < 0.07 else USER
@@ -122,6 +135,7 @@ def draw(seed: int, mix: Mix) -> Plan:
         tuple(_draw_faults(random, mix, count)) if number() < 0.92 else (),
         most_value=400 if number() < 0.08 else 20_000,
         fresh_epoch=number() < 0.1,
+        quota=20 if number() < 0.04 else None,
     )
 
 
@@ -136,9 +150,12 @@ def _draw_faults(random: Random, mix: Mix, requests: int) -> list[Fault]:
 class _Requests:
     """Draws requests. Every payload is unique."""
 
-    def __init__(self, random: Random, collections: list[str], *, expiry: bool, large: bool) -> None:
+    def __init__(
+        self, random: Random, collections: list[str], kinds: tuple[str, ...], *, expiry: bool, large: bool
+    ) -> None:
         self._random = random
         self._collections = collections
+        self._kinds = kinds
         self._expiry = expiry
         self._large = large
 
@@ -146,7 +163,7 @@ class _Requests:
         """So many, a batch counted once though it is several."""
         requests: list[Request] = []
         for i in range(count):
-            kind = self._random.choice(_KINDS)
+            kind = self._random.choice(self._kinds)
             if readers and self._random.random() > readers:
                 kind = "put"
             requests += self._requests(kind, f"{who}.{i}")

@@ -13,6 +13,8 @@ from syncstore.testing.simulation.run import Result
 from syncstore.testing.simulation.scheduler import SECOND
 
 _WIDTH = 400
+_AFTER = 5
+"""Steps after the violation that are still told."""
 
 
 def describe(configuration: Configuration, result: Result) -> Iterator[str]:
@@ -21,7 +23,11 @@ def describe(configuration: Configuration, result: Result) -> Iterator[str]:
     yield f"configuration {configuration.name}, seed {plan.seed}, schedule {plan.schedule}"
     yield from _plan(plan)
     yield ""
+    until = min((one.step for one in result.violations), default=0) or len(result.trace) + 2**30
     for line in result.trace:
+        if line.step > until + _AFTER:
+            yield "..."
+            break
         detail = _detail(line.detail)
         yield f"{line.step:5} {line.now / SECOND:9.4f}s  {line.who:22} {line.what} {detail}"[:_WIDTH].rstrip()
     yield ""

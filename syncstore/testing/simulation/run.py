@@ -12,7 +12,7 @@ from syncstore.testing.simulation.client import Client
 from syncstore.testing.simulation.configurations import Configuration
 from syncstore.testing.simulation.determinism import seeded
 from syncstore.testing.simulation.installation import Installation
-from syncstore.testing.simulation.plan import COLLECTIONS, USER, Plan, Request
+from syncstore.testing.simulation.plan import USER, Plan, Request
 from syncstore.testing.simulation.scheduler import SECOND, Line, Stuck, World
 from syncstore.testing.simulation.surroundings import Surroundings
 
@@ -88,19 +88,21 @@ class _History:
         world.mode = "sticky"
         users = sorted({client.uid for client in self._clients})
         readers = [Client("last reader", uid, uid, self._installation) for uid in users]
+        names = self._plan.names
+        everything = [Request("times"), *(Request("read", name) for name in names), Request("counts")]
 
         def last() -> None:
             world.sleep(_QUIET)
             for reader in readers:
-                for request in _everything():
+                for request in everything:
                     reader.send(request)
             world.sleep(_QUIET)
             for client in self._clients:
-                for name in COLLECTIONS:
+                for name in names:
                     if name in client.known:
                         client.send(Request("news", name), quiet=True)
             for reader in readers:
-                for request in _everything():
+                for request in everything:
                     reader.send(request, quiet=True)
             world.sleep(1)  # what was not waited for arrives
             before = self._installation.database.reads
@@ -110,7 +112,3 @@ class _History:
 
         world.spawn("last", last)
         world.run()
-
-
-def _everything() -> list[Request]:
-    return [Request("times"), *(Request("read", name) for name in COLLECTIONS), Request("counts")]

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any, Literal, NamedTuple, NoReturn
 
-from greenlet import getcurrent, greenlet
+from greenlet import getcurrent, greenlet  # type: ignore[import-untyped]  # it ships none
 
 SECOND = 1_000_000
 """Virtual time counts microseconds."""
@@ -48,7 +48,9 @@ class Task:
         *("queue", "serving", "wake"),
     )
 
-    def __init__(self, number: int, name: str, run: Callable[[], None], hub: greenlet, *, daemon: bool) -> None:
+    def __init__(
+        self, number: int, name: str, run: Callable[[], None], hub: greenlet, *, daemon: bool
+    ) -> None:
         self.number = number
         self.name = name
         self.daemon = daemon
@@ -306,8 +308,8 @@ class World:
 
     def _choose(self, ready: list[Task]) -> Task:
         if self.mode == "sticky":
-            if self.current in ready and self._draw() < 0.8:
-                return self.current  # type: ignore[return-value]  # what is in the list is no None
+            if self.current is not None and self.current in ready and self._draw() < 0.8:
+                return self.current
         elif self.mode == "priorities":
             if self._change_points and self.steps >= self._change_points[-1]:
                 self._change_points.pop()

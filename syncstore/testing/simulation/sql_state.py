@@ -51,9 +51,7 @@ class UserState(NamedTuple):
 
     def with_items(self, collection: str, time: int, items: Items) -> UserState:
         """The state after a write to a collection at `time`."""
-        return self._replace(
-            mark=time, collections={**self.collections, collection: Collection(time, items)}
-        )
+        return self._replace(mark=time, collections={**self.collections, collection: Collection(time, items)})
 
     def without_collection(self, collection: str, time: int) -> UserState:
         """The state after the deletion of a collection."""
@@ -82,7 +80,9 @@ def size(items: Iterable[StoredItem]) -> int:
     return sum(payload_size(item.payload) for item in items)
 
 
-def changed(items: Items, changes: Sequence[Change], time: int, *, batch: bool = False) -> dict[str, StoredItem]:
+def changed(
+    items: Items, changes: Sequence[Change], time: int, *, batch: bool = False
+) -> dict[str, StoredItem]:
     """What changes at `time`, in ticks, make of items (sync-api sections 8.4 and 13).
 
     Expired items count as missing. In a batch all items get the time of the commit, elsewhere a change of the

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from syncstore.bso import Change
 from syncstore.clock import Clock
@@ -24,10 +24,8 @@ _WAIT_TICKS = 5
 _LOST_TICKS = 60 * 100
 
 
-class WriteLock(Protocol):
-    """Locks a collection of a user for a writer: real locks beside the row, or nothing."""
-
-    def __call__(self, uid: int, collection: str) -> AbstractContextManager[Any]: ...
+WriteLock = Callable[[int, str], AbstractContextManager[Any]]
+"""Locks a collection of a user for a writer: real locks beside the row, or nothing."""
 
 
 def no_lock(_uid: int, _collection: str) -> AbstractContextManager[Any]:
@@ -51,7 +49,14 @@ class SimulatedWork:
     """A unit of work (see storage.durable.DurableWork)."""
 
     def __init__(
-        self, place: Place, uid: int, collection: str | None, items: Sequence[str], *, create: bool, rows: bool
+        self,
+        place: Place,
+        uid: int,
+        collection: str | None,
+        items: Sequence[str],
+        *,
+        create: bool,
+        rows: bool,
     ) -> None:
         self._place = place
         self._uid = uid

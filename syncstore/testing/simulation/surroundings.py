@@ -64,9 +64,7 @@ class Surroundings:
                 self._installation.kill(int(random.random() * len(self._installation.hosts)))
             case "clock jump":
                 process = self._some()
-                process.clock_offset += int(
-                    random.choice((-30, -2, -0.2, -0.02, 0.02, 0.2, 2, 30)) * SECOND
-                )
+                process.clock_offset += int(random.choice((-30, -2, -0.2, -0.02, 0.02, 0.2, 2, 30)) * SECOND)
                 process.clock_jumped_at = self._world.steps
             case "time passes" | "time passes long":
                 self._world.now = self._until(2, long=kind.endswith("long"))

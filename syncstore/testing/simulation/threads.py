@@ -1,4 +1,4 @@
-"""A stand-in for the scheduler over plain threads and real time, to hold the simulated SQL to the conformance suites."""
+"""A stand-in for the scheduler over plain threads, which holds the simulated SQL to the conformance suites."""
 
 from __future__ import annotations
 

@@ -2,35 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Sequence
 
 from syncstore.errors import LockTimeout, PreconditionFailed
 from syncstore.storage.api import Page, Totals
 from syncstore.storage.durable import Being
-from syncstore.testing.simulation.chains import (
-    NOTHING,
-    WRITES,
-    Chains,
-    Content,
-    consistent,
-    distinct,
-)
+from syncstore.testing.simulation.cached_only_check import CachedOnlyCheck, read_time
+from syncstore.testing.simulation.chains import WRITES, Content
 from syncstore.testing.simulation.client import Client
 from syncstore.testing.simulation.database import Version
-from syncstore.testing.simulation.exchanges import Exchange
-from syncstore.testing.simulation.matching import Sight, fits, fits_item, fits_time, sight
+from syncstore.testing.simulation.exchanges import PAGES, Exchange, Say
+from syncstore.testing.simulation.matching import Items, Sight, fits, fits_item, fits_time, sight
 from syncstore.testing.simulation.memcached import Loss
 from syncstore.testing.simulation.sql_state import UserState
-
-_PAGES = frozenset({"read", "news", "ids"})
-_ITEM_KINDS = frozenset({"put item", "delete item"})
-
-
-class Say(Protocol):
-    """Notes a violation."""
-
-    def __call__(self, rule: str, text: str, exchange: Exchange | None = None) -> None: ...
 
 
 class UserCheck:
@@ -45,6 +29,7 @@ class UserCheck:
         losses: Sequence[Loss],
         *,
         faultless: bool,
+        quota: int | None,
     ) -> None:
         self._say = say
         self._versions = versions
@@ -52,6 +37,7 @@ class UserCheck:
         self._cached_only = cached_only
         self._losses = losses
         self._faultless = faultless
+        self._quota = quota
         self._own: dict[int, list[int]] = {}
         for number, version in enumerate(versions):
             if isinstance(version.request, Exchange):
@@ -64,12 +50,14 @@ class UserCheck:
         """All rules but that of clients' copies."""
         self._check_versions()
         for name in self._cached_only:
-            self._contents[name] = _CachedOnlyCheck(
+            self._contents[name] = CachedOnlyCheck(
                 self._say, name, self._versions, self._exchanges, self._losses
             ).run()
         for exchange in self._exchanges:
             self._check_outcome(exchange)
-            if exchange.outcome == "ok" or (exchange.outcome == "missing" and exchange.request.kind == "item"):
+            if exchange.outcome == "ok" or (
+                exchange.outcome == "missing" and exchange.request.kind == "item"
+            ):
                 self._check_answer(exchange)
 
     # -- versions
@@ -77,7 +65,9 @@ class UserCheck:
     def _check_versions(self) -> None:
         before = 0
         batches: set[str] = set()
-        for version in self._versions[1:]:
+        for number, version in enumerate(self._versions):
+            if not number:
+                continue
             exchange = version.request
             if version.state.mark <= before:
                 self._say("time not greater", f"{version.state.mark} was committed after {before}")
@@ -91,6 +81,16 @@ class UserCheck:
                 if version.change[2] in batches:
                     self._say("batch applied twice", f"{version.change}", exchange)
                 batches.add(version.change[2])
+
+            if self._quota is not None and number:
+                self._check_quota(self._quota, self._versions[number - 1].state, version)
+
+    def _check_quota(self, quota: int, before: UserState, version: Version) -> None:
+        """Nobody grows beyond the quota."""
+        now = version.state.mark * 10
+        used = version.state.used(now)
+        if used > quota and used > before.used(now):
+            self._say("over quota", f"{used} of {quota} bytes after {version.change}")
 
     # -- outcomes
 
@@ -129,13 +129,19 @@ class UserCheck:
             self._check_refusal(exchange)
         if exchange.before and not any(self._saw(exchange, one) for one in base):
             states = [self._versions[one].state for one in base]
-            self._say("a work saw what was not there", f"{exchange.before} in {list(base)}: {states}", exchange)
+            self._say(
+                "a work saw what was not there", f"{exchange.before} in {list(base)}: {states}", exchange
+            )
 
     def _found_nothing(self, exchange: Exchange, number: int) -> bool:
         """Whether nothing was there to be deleted: then the answer is the storage's time, as it was."""
         if exchange.request.kind not in ("delete items", "delete collection"):
             return False
-        return exchange.before["collection"] == 0 == self._time(self._versions[number].state, exchange.request.collection)
+        return (
+            exchange.before["collection"]
+            == 0
+            == self._time(self._versions[number].state, exchange.request.collection)
+        )
 
     def _check_refusal(self, exchange: Exchange) -> None:
         error = exchange.error
@@ -189,7 +195,7 @@ class UserCheck:
             times = [self._read_time(self._versions[one].state, name) for one in self._window(exchange)]
             if exchange.answer not in times:
                 self._say("stale or never committed", f"not one of {times}", exchange)
-        elif kind in _PAGES:
+        elif kind in PAGES:
             self._check_page(exchange, exchange.answer)
         elif kind == "item":
             name = exchange.request.collection
@@ -286,7 +292,7 @@ class UserCheck:
 
     # -- what a version has
 
-    def _items(self, number: int, name: str) -> Sequence[object]:  # type: ignore[explicit-any]
+    def _items(self, number: int, name: str) -> Sequence[Items]:
         if name in self._cached_only:
             return [content.items for content in self._contents[name][number]]
         return [self._versions[number].state.items(name)]
@@ -311,133 +317,22 @@ class UserCheck:
         return read_time(state, name) if name in self._cached_only else state.modified(name)
 
 
-def read_time(state: UserState, name: str) -> int:
-    """The time that a read of a cached-only collection tells."""
-    kept = state.kept.get(name)
-    return kept.time if kept is not None and kept.being is not Being.DELETED else 0
-
-
 def _asked_for(exchange: Exchange, version: Version) -> bool:
     """Whether the change that was committed is the one that the request asked for."""
     change, request = version.change, exchange.request
+    kind, name = request.kind, request.collection
     match change[0]:
         case "put":
-            return (
-                request.kind in ("put", "put item")
-                and change[1] == request.collection
-                and change[2] == request.changes
-            )
+            return kind in ("put", "put item") and change[1:] == (name, request.changes)
         case "delete":
-            return (
-                request.kind in ("delete item", "delete items")
-                and change[1] == request.collection
-                and set(change[2]) == set(request.ids)
+            return kind in ("delete item", "delete items") and (change[1], set(change[2])) == (
+                name,
+                set(request.ids),
             )
         case "delete collection":
-            return request.kind == change[0] and change[1] == request.collection
+            return kind == "delete collection" and change[1:] == (name,)
         case "wipe":
-            return request.kind == "wipe"
+            return kind == "wipe"
         case "commit":
-            return request.kind == "commit" and change[1:] == (
-                request.collection,
-                exchange.batch,
-                request.changes,
-            )
-    return change[0] == "keep"
-
-
-class _CachedOnlyCheck:
-    """What one cached-only collection may have held at each version, and whether its reads fit that."""
-
-    def __init__(
-        self,
-        say: Say,
-        name: str,
-        versions: Sequence[Version],
-        exchanges: Sequence[Exchange],
-        losses: Sequence[Loss],
-    ) -> None:
-        self._say = say
-        self._name = name
-        self._versions = versions
-        self._chains = Chains(name, exchanges, losses)
-        self._pages: dict[int, list[Exchange]] = {}
-        for one in exchanges:
-            if one.outcome == "ok" and one.request.kind in _PAGES and one.request.collection == name:
-                self._pages.setdefault(one.answer.modified, []).append(one)
-
-    def run(self) -> list[Sequence[Content]]:
-        """The contents at each version."""
-        contents: Sequence[Content] = NOTHING
-        found: list[Sequence[Content]] = []
-        before = None
-        since = 0  # the step from which on a loss concerns the present items
-        for version in self._versions:
-            kept = version.state.kept.get(self._name)
-            if kept != before:
-                if kept is None or kept.being is not Being.LIVE:
-                    if kept is not None:
-                        self._check_gone(version, kept.being, since)
-                    contents = NOTHING
-                else:
-                    lower = 0 if before is None else before.time
-                    was_live = before is not None and before.being is Being.LIVE
-                    contents = self._derive(version, contents, since if was_live else None, lower)
-                since = version.request.first_step if isinstance(version.request, Exchange) else version.step
-                contents = self._narrow(contents, read_time(version.state, self._name))
-                before = kept
-            elif not found:
-                contents = self._narrow(contents, 0)
-            found.append(contents)
-        return found
-
-    def _check_gone(self, version: Version, being: Being, since: int) -> None:
-        exchange = version.request
-        if not isinstance(exchange, Exchange):
-            return
-        if being is Being.DELETED:
-            if exchange.request.kind not in ("delete collection", "wipe"):
-                self._say("deleted by nobody", "", exchange)
-        elif not self._chains.lost(since, version.step):
-            self._say("given up for lost, though the cache did not lose it", "", exchange)
-
-    def _derive(
-        self, version: Version, before: Sequence[Content], since: int | None, lower: int
-    ) -> Sequence[Content]:
-        exchange = version.request
-        if not isinstance(exchange, Exchange):
-            return before
-        time = version.state.mark
-        found: list[Content] = []
-        acknowledged = exchange.outcome == "ok" and exchange.request.kind in WRITES
-        own = exchange.request.collection == self._name and exchange.request.kind in WRITES
-        if own and (exchange.unclear or (acknowledged and exchange.answer == time)):
-            found += self._chains.after_write(before, exchange, time)
-        if since is not None and not (own and acknowledged and exchange.answer == time):
-            found += self._chains.after_mending(before, lower, since, version)
-        fitting = distinct(content for content in found if consistent(content, version, self._name))
-        if not fitting:
-            self._say(
-                "contents that nobody wrote",
-                f"{self._name} has {version.state.kept[self._name]}, which none of {[one.items for one in found]} is",
-                exchange,
-            )
-            return before
-        return fitting
-
-    def _narrow(self, contents: Sequence[Content], time: int) -> Sequence[Content]:
-        """Only what fits all that was read of the collection at this time."""
-        for exchange in self._pages.get(time, ()):
-            fitting = []
-            for one in contents:
-                items = fits(one.items, exchange)
-                if items is not None:
-                    fitting.append(Content(items, one.taken_over))
-            if not fitting:
-                self._say("wrong items", f"none of {[one.items for one in contents]}", exchange)
-                return contents
-            contents = fitting
-        return contents
-
-
-Derive = Callable[[], None]
+            return kind == "commit" and change[1:] == (name, exchange.batch, request.changes)
+    return bool(change[0] == "keep")
