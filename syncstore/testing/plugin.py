@@ -135,10 +135,26 @@ def postgres_server() -> Iterator[PostgresServer]:
 @pytest.fixture(scope="module")
 def database_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """SQLAlchemy's URL of a database that is empty when the module's tests begin, of each kind in turn."""
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path_factory.mktemp('sqlite') / 'sync.db'}"
+    yield from _fresh_database(request.param, request, tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def one_database_url(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The same, of the one kind that the module names as its DATABASE; of another if that is not to be tested."""
+    allowed = request.config.getoption("--databases")
+    wanted = request.module.DATABASE
+    yield from _fresh_database(wanted if wanted in allowed else allowed[0], request, tmp_path_factory)
+
+
+def _fresh_database(
+    kind: str, request: pytest.FixtureRequest, folders: pytest.TempPathFactory
+) -> Iterator[str]:
+    if kind == "sqlite":
+        yield f"sqlite:///{folders.mktemp('sqlite') / 'sync.db'}"
         return
-    fixture = "mariadb_server" if request.param == "mysql" else "postgres_server"
+    fixture = "mariadb_server" if kind == "mysql" else "postgres_server"
     server: DatabaseServer = request.getfixturevalue(fixture)
     name = f"sync_{next(_numbers)}"
     yield server.create_database(name)

@@ -47,7 +47,9 @@ class Looks:
                 self._say(f"{read.sent} finds no collection, though it had the time {before}")
             return
         newer = read.sent.newer or 0
-        before = collection.told.before(read.sent.at)
+        lost = time not in collection.times and self._losses.possible(collection.name, read.ended)
+        # To delete what was lost changes nothing: the answer is the storage's time, and the loss keeps its own.
+        before = (collection.told_alive if lost else collection.told).before(read.sent.at)
         if before > time:
             self._say(f"{read.sent} says {time}, though {before} had been told before it began")
         self._check_known(collection, time, read)

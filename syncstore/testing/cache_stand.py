@@ -1,0 +1,169 @@
+"""A memcached, and sync servers that use it through proxies of their own, all to be tormented.
+
+All servers know the memcached by one name, since the name is part of what they agree on; but each reaches it by a
+path of its own, in its working directory, so that one of them can be cut off while the others are not.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
+
+from syncstore.app import make_app
+from syncstore.testing.client import SyncClient
+from syncstore.testing.history import CacheLife
+from syncstore.testing.load_client import OneTry
+from syncstore.testing.load_places import CACHED_ONLY, COPIED, names
+from syncstore.testing.replies import Reply
+from syncstore.testing.servers import MemcachedServer
+from syncstore.testing.service import SECRET, SyncServer
+from syncstore.testing.tcp_proxy import TcpProxy
+from syncstore.testing.transports import InProcess
+
+LEASE = 0.5
+TIMEOUT = 0.25
+"""Seconds of `memcached.state_lease` and of both timeouts."""
+
+PATIENCE = 30.0
+"""Seconds that a busy machine may need for what takes one or two."""
+
+_SOCKET = "memcached.sock"
+ONLY = frozenset(place.name for place in CACHED_ONLY)
+
+
+def cache_settings(**more: str) -> dict[str, str]:
+    """Settings of a server whose memcached is behind a socket in its working directory, wherever that is."""
+    return {
+        "cache.provider": "memcached",
+        "cache.cached_only": names(CACHED_ONLY),
+        "cache.write_through": names(COPIED),
+        "memcached.servers": f"/proc/self/cwd/{_SOCKET}",
+        "memcached.timeout": str(TIMEOUT),
+        "memcached.connect_timeout": str(TIMEOUT),
+        "memcached.state_lease": str(LEASE),
+        "memcached.retry_interval": str(LEASE),
+    } | more
+
+
+class CacheStand:
+    """`servers` sync servers of `workers` processes over one database and one memcached of `memory` MiB.
+
+    `more` are settings of the servers. Everything is started by `with`.
+    """
+
+    def __init__(
+        self,
+        database_url: str,
+        *,
+        servers: int = 1,
+        workers: int = 2,
+        memory: int = 64,
+        more: Mapping[str, str] | None = None,
+    ) -> None:
+        self.database_url = database_url
+        # an item may take half of the memory at most
+        options = ("-I", "512k") if memory < 2 else ()
+        self.memcached = MemcachedServer(memory=memory, options=options)
+        settings = cache_settings(**more or {})
+        self.servers = [SyncServer(database_url, settings, workers=workers) for _ in range(servers)]
+        self.proxies = [
+            TcpProxy(self.memcached.port, path=server.directory / _SOCKET, keep=False)
+            for server in self.servers
+        ]
+
+    @property
+    def server(self) -> SyncServer:
+        """The first of the servers."""
+        return self.servers[0]
+
+    @property
+    def proxy(self) -> TcpProxy:
+        """What stands between it and the memcached."""
+        return self.proxies[0]
+
+    @property
+    def urls(self) -> list[str]:
+        """Where clients find the servers."""
+        return [server.url for server in self.servers]
+
+    def life(self, losses: Sequence[tuple[float, float]]) -> CacheLife:
+        """What a checker must know of the cache, when it may have lost what it held at these times."""
+        return CacheLife(ONLY, losses)
+
+    def start(self, *, memcached: bool = True) -> Self:
+        """Start everything; without the memcached if so asked."""
+        if memcached:
+            self.memcached.start()
+        for server in self.servers:
+            server.start()
+        return self
+
+    def close(self) -> None:
+        """End everything."""
+        for server in self.servers:
+            server.close()
+        for proxy in self.proxies:
+            proxy.close()
+        self.memcached.close()
+
+    def __enter__(self) -> Self:
+        try:
+            return self.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def disagreements(self, uids: Iterable[int], collections: Iterable[str]) -> list[str]:
+        """What the servers answer of the collections in SQL, at rest, and a server without a cache does not."""
+        collections = [name for name in collections if name not in ONLY]
+        plain = make_app({"sqlalchemy.url": self.database_url, "auth.secrets": SECRET})
+        found = []
+        try:
+            for uid in uids:
+                right = SyncClient(uid, SECRET, InProcess(plain))
+                paths = ["/info/collections", *(f"/storage/{name}?full=1" for name in collections)]
+                for server in self.servers:
+                    with visitor(server, uid) as cached:
+                        for path in paths:
+                            one, other = _told(cached.get(path)), _told(right.get(path))
+                            if one != other:
+                                found.append(f"{server.url} tells {one} of {path} of {uid}, and not {other}")
+        finally:
+            plain.close()
+        return found
+
+
+@contextmanager
+def visitor(server: SyncServer, uid: int | None = None) -> Iterator[SyncClient]:
+    """A client of a server; a user whom nobody else has, unless one is named."""
+    transport = OneTry(server.url)
+    try:
+        yield SyncClient(uid or random.randrange(1, 2**31), SECRET, transport)
+    finally:
+        transport.close()
+
+
+def in_time(ask: Callable[..., Reply], *words: object) -> Reply:
+    """The first answer that is no 503, which must be 200 and come before PATIENCE ends."""
+    deadline = time.monotonic() + PATIENCE
+    while (reply := ask(*words)).status == 503:
+        assert time.monotonic() < deadline, reply
+        time.sleep(0.02)
+    assert reply.status == 200, reply
+    return reply
+
+
+def _told(reply: Reply) -> tuple[int, str | None, object]:
+    found = reply.json
+    if isinstance(found, dict):
+        return reply.status, None, {name: time for name, time in found.items() if name not in ONLY}
+    return reply.status, reply.get("X-Last-Modified"), sorted(found, key=lambda bso: str(bso["id"]))
