@@ -25,8 +25,12 @@ from syncstore.settings import Settings
 from syncstore.settings.values import CacheAddress
 from syncstore.storage.api import Storage
 from syncstore.storage.durable import DurableStorage
+from syncstore.storage.layered.clearing import Clearing
+from syncstore.storage.layered.inspecting import Inspector
 from syncstore.storage.layered.kinds import Kinds
+from syncstore.storage.layered.sampling import SampledStorage, Untrusting
 from syncstore.storage.layered.store import LayeredStorage
+from syncstore.storage.layered.verifying import Verifier
 
 
 class Layer(NamedTuple):
@@ -46,12 +50,12 @@ def open_layer(settings: Settings, below: DurableStorage, clock: Clock) -> Layer
     if settings.cache_provider == "memory":
         alone = _claim_memory(settings)
         cache: Provider = MemoryProvider(clock)
-        return Layer(_layered(settings, below, cache, AlwaysUp(), clock), lambda: os.close(alone))
+        return Layer(_served(settings, below, cache, AlwaysUp(), clock), lambda: os.close(alone))
     cache = open_memcached(settings, clock)
     state = open_state(settings, below, clock)
     prober = Prober(state, cache, settings.memcached_retry_interval)
     prober.start()
-    return Layer(_layered(settings, below, cache, state, clock), prober.stop)
+    return Layer(_served(settings, below, cache, state, clock), prober.stop)
 
 
 def open_memcached(settings: Settings, clock: Clock, server: CacheAddress | None = None) -> Provider:
@@ -92,10 +96,55 @@ def kinds(settings: Settings) -> Kinds:
     return Kinds(settings.cached_only, settings.write_through)
 
 
+class Tools(NamedTuple):
+    """What operators' commands use: to look at the cache, to compare it with SQL, and to clear it."""
+
+    cache: Provider
+    state: SharedState
+    inspector: Inspector
+    verifier: Verifier
+    clearing: Clearing
+
+
+def open_tools(settings: Settings, below: DurableStorage, clock: Clock) -> Tools:
+    """The tools for the memcached of the settings. Raises ConfigError when there is none."""
+    if settings.cache_provider == "none":
+        raise ConfigError("cache.provider is none: nothing is cached")
+    if settings.cache_provider == "memory":
+        raise ConfigError(
+            "cache.provider = memory: what is cached is inside of the process that serves, and ends with it"
+        )
+    cache, state, living = (
+        open_memcached(settings, clock),
+        open_state(settings, below, clock),
+        kinds(settings),
+    )
+    inspector = Inspector(below, cache, state, living, clock)
+    layered = _layered(settings, below, cache, state, clock)
+    return Tools(
+        cache,
+        state,
+        inspector,
+        Verifier(inspector, below, cache, living, clock),
+        Clearing(layered, below, cache, state, living, clock),
+    )
+
+
 def _layered(
     settings: Settings, below: DurableStorage, cache: Provider, state: ServerState, clock: Clock
 ) -> LayeredStorage:
     return LayeredStorage(below, cache, state, kinds(settings), clock, batch_lifetime=settings.batch_lifetime)
+
+
+def _served(
+    settings: Settings, below: DurableStorage, cache: Provider, state: ServerState, clock: Clock
+) -> Storage:
+    """The layer as requests see it: sampled, where the settings want that."""
+    layered = _layered(settings, below, cache, state, clock)
+    if not settings.cache_sample:
+        return layered
+    reference = _layered(settings, below, cache, Untrusting(state), clock)
+    return SampledStorage(layered, reference, settings.cache_sample, clock)
 
 
 def _claim_memory(settings: Settings) -> int:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Sequence
 from random import Random, SystemRandom
 from typing import Final
 
@@ -99,6 +100,16 @@ class MemcachedLocks:
         """
         wanted: Mode = mode if self._shared_reads else "write"
         return _Request(self, key, wanted, timeout).grant()
+
+    def forget(self, keys: Sequence[Key]) -> int:
+        """Remove the records of these locks, whoever holds them; how many there were. Raises LockUnavailable.
+
+        Who holds one learns of it at release. The store decides all the same.
+        """
+        try:
+            return self.provider.change([Remove(_name(key)) for key in keys]).count(None)
+        except BackendError as error:
+            raise _unavailable(error) from error
 
     def live(self, record: Record) -> Record:
         """The record, as it stands in the cache, without leases that have ended."""
@@ -260,7 +271,7 @@ class _Cell:
 
     def __init__(self, locks: MemcachedLocks, key: Key) -> None:
         self._locks = locks
-        self._name = b"l:%d:%s" % (key[0], key[1].encode())
+        self._name = _name(key)
         self.subject = f"collection {key[1]!r} of user {key[0]}"
         self.known = True
         self.record = Record()
@@ -315,6 +326,10 @@ class _Cell:
         self.known = False
         self._failures += 1
         return self._failures > 1
+
+
+def _name(key: Key) -> bytes:
+    return b"l:%d:%s" % (key[0], key[1].encode())
 
 
 def _unavailable(error: BackendError) -> LockUnavailable:

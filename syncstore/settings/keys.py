@@ -106,6 +106,12 @@ class Settings:
         "sync",
         "What all keys in the cache begin with; servers that share a memcached and not a database need different ones.",
     )
+    cache_sample: float = setting(
+        "cache.sample",
+        values.share,
+        0.0,
+        "The share of reads, from 0 to 1, that are compared with SQL to count where the cache was wrong.",
+    )
     memcached_server: values.CacheAddress = setting(  # noqa: RUF009 - as for `bind`
         "memcached.servers",
         values.cache_address,
@@ -484,6 +490,8 @@ class Settings:
         ):
             if names and self.cache_provider == "none":
                 raise ConfigError(f"{key} needs a cache: set cache.provider, or empty the list")
+        if self.cache_sample and self.cache_provider == "none":
+            raise ConfigError("cache.sample needs a cache: set cache.provider, or leave it at 0")
         if self.cache_provider == "memory" and self.workers > 1:
             raise ConfigError(
                 f"cache.provider = memory is for one process, and serve.workers is {self.workers}: "

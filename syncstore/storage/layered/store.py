@@ -151,6 +151,15 @@ class LayeredStorage:
                 ]
             )
 
+    # -- an operator's wish
+
+    def lose(self, uid: int, collection: str) -> KeptTime | None:
+        """Give a cached-only collection up for lost: what SQL kept of it before, None when it did not exist.
+
+        Raises Unavailable, Conflict.
+        """
+        return self._cached_only.lose(uid, collection)
+
     # -- the whole
 
     def check(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from syncstore.bso import BSO
@@ -20,6 +20,8 @@ from syncstore.storage.sql.names import CollectionNames
 from syncstore.storage.sql.quota import Quota
 from syncstore.storage.sql.statements import Statements
 from syncstore.storage.sql.work import SqlWork, Workplace
+
+_USERS = 1000  # numbers of users that are read in one go
 
 
 class SqlStorage:
@@ -174,6 +176,17 @@ class SqlStorage:
         if self._database.execute(self._statements.advance_epoch, values):
             return True
         return seen == 0 and self._database.insert_if_new(self._statements.add_server, values)
+
+    def users(self) -> Iterator[int]:
+        """The numbers of all users that have a row, in order, read in steps."""
+        after = -1
+        while True:
+            rows = self._database.query(self._statements.users_after, {"uid": after, "limit": _USERS})
+            for (uid,) in rows:
+                after = int(uid)
+                yield after
+            if len(rows) < _USERS:
+                return
 
     def check(self) -> None:
         """Run the cheapest statement (see Storage)."""
