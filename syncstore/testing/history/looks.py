@@ -47,9 +47,9 @@ class Looks:
                 self._say(f"{read.sent} finds no collection, though it had the time {before}")
             return
         newer = read.sent.newer or 0
-        lost = time not in collection.times and self._losses.possible(collection.name, read.ended)
+        own = time not in collection.times and self._losses.changes(collection.name, read.ended)
         # To delete what was lost changes nothing: the answer is the storage's time, and the loss keeps its own.
-        before = (collection.told_alive if lost else collection.told).before(read.sent.at)
+        before = (collection.told_alive if own else collection.told).before(read.sent.at)
         if before > time:
             self._say(f"{read.sent} says {time}, though {before} had been told before it began")
         self._check_known(collection, time, read)
@@ -67,11 +67,11 @@ class Looks:
                 self._say(f"{read.sent} at {time} lacks {item} of {last.sent} at {last.time}")
 
     def _check_known(self, collection: Collection, time: int, look: Exchange) -> None:
-        """A time is that of a write, or somebody may have written whom nobody answered, or there was a loss."""
+        """A time is that of a write, or of one that nobody answered, or of what the server did by itself."""
         name, sent = collection.name, look.sent
         if time in collection.times or self._doubts.changes(name, 0.0, look.ended):
             return
-        if not self._losses.possible(name, look.ended):
+        if not self._losses.changes(name, look.ended):
             self._say(f"{sent} says {time} of {name}, which is the time of no write")
 
     def _may_be_gone(self, collection: Collection, item: str | None, after: int, look: Exchange) -> bool:

@@ -44,9 +44,14 @@ class Losses:
                 return True
         return False
 
-    def possible(self, name: str, missed: float) -> bool:
-        """Whether the collection can have been lost at all before an answer that came at `missed`."""
-        return name in self._alive and self._cache.may_lose(0.0, missed)
+    def changes(self, name: str, missed: float) -> bool:
+        """Whether the server itself may have given the collection a new time before an answer that came at `missed`:
+        since it was lost, or since what a refused writer had left in the cache was taken over."""
+        if name not in self._alive:
+            return False
+        return self._cache.may_lose(0.0, missed) or any(
+            not write.sure and write.sent.at < missed for write in self._story.collection(name).writes
+        )
 
 
 def _alive(name: str, exchanges: Iterable[Exchange]) -> tuple[list[int], list[int]]:

@@ -3,21 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 
 import pytest
 
-from syncstore.testing.history import (
-    Answered,
-    Exchange,
-    Op,
-    Recorder,
-    Sent,
-    payload_of,
-    problems,
-    read_history,
-    tag_of,
-)
+from syncstore.testing.history import Answered, Exchange, Op, Sent, problems
 
 _clock = itertools.count(1)
 
@@ -33,11 +22,13 @@ def exchange(
     unless: int | None = None,
     newer: int | None = None,
     began: float | None = None,
+    collection: str = "col",
+    item: str = "",
 ) -> Exchange:
     """An exchange that comes after those made before it, unless it `began` earlier."""
     number = next(_clock)
     at = number if began is None else began
-    sent = Sent(number, at, 1, op, "col", tags or {}, gone or [], unless, newer)
+    sent = Sent(number, at, 1, op, collection, tags or {}, gone or [], unless, newer, item)
     answer = None if status is None else Answered(number, number + 0.5, status, time, items or {})
     return Exchange(sent, answer)
 
@@ -50,12 +41,37 @@ def read(time: int, items: dict[str, tuple[int, str]], *, newer: int | None = No
     return exchange("read", 200, time, items=items, newer=newer)
 
 
+def item(time: int, tag: str) -> Exchange:
+    return exchange("item", 200, time, item="a", items={"a": (time, tag)})
+
+
+def missing() -> Exchange:
+    return exchange("item", 404, item="a")
+
+
+def info(storage: int, **times: int) -> Exchange:
+    return exchange(
+        "info", 200, storage, collection="", items={name: (time, "") for name, time in times.items()}
+    )
+
+
+def wipe(time: int | None, status: int | None = 200) -> Exchange:
+    return exchange("delete everything", status, time, collection="")
+
+
 def test_a_right_history_has_no_problems() -> None:
     assert problems([put("x", 5), put("y", 6), read(6, {"a": (6, "y")})]) == []
     assert problems([put("x", 5), put("y", 6), read(6, {}, newer=6)]) == []
     assert problems([put("x", 5), exchange("delete items", 200, 7, gone=["a"]), read(7, {})]) == []
     assert problems([put("x", 5), exchange("delete collection", 200, 7), read(0, {})]) == []
     assert problems([exchange("delete collection", 200, 0), read(0, {})]) == []
+    assert (
+        problems([missing(), put("x", 5), item(5, "x"), put("y", 6), item(6, "y"), wipe(7), missing()]) == []
+    )
+    assert problems([info(0), put("x", 5), info(5, col=5), info(9, col=5), wipe(10), info(10)]) == []
+    assert (
+        problems([put("x", 5), wipe(6), exchange("commit", 400, tags={"a": "y"}, began=1), read(0, {})]) == []
+    )
 
 
 def test_a_write_without_an_answer_may_have_happened_or_not() -> None:
@@ -90,6 +106,23 @@ def test_a_503_promises_that_nothing_happened_when_it_says_so() -> None:
         ([put("x", 5), put("y", 6), put("z", 7, unless=5)], "precondition"),
         ([put("x", 5), exchange("delete items", 200, 7, gone=["a"]), read(7, {"a": (5, "x")})], "and not as"),
         ([put("x", 5), read(0, {})], "finds no collection"),
+        ([put("x", 5), wipe(6), read(5, {"a": (5, "x")})], "before it began"),
+        ([put("x", 5), wipe(6), put("y", 6)], "one time"),
+        ([put("x", 5), read(6, {"a": (5, "x")})], "time of no write"),
+        ([put("x", 5), put("y", 6), item(5, "x")], "though 6"),
+        ([put("x", 5), missing()], "does not find"),
+        ([put("x", 5), wipe(6), put("y", 7), missing()], "does not find"),
+        ([put("x", 5), wipe(6), item(5, "x")], "though 6"),
+        ([put("x", 5), item(6, "x")], "acknowledged"),
+        ([put("x", 5), info(4)], "before it began"),
+        ([put("x", 5), info(5)], "does not list"),
+        ([put("x", 5), put("y", 6), info(6, col=5)], "and not of 6"),
+        ([put("x", 5), exchange("delete items", 200, 6, gone=["a"]), info(6, col=5)], "and not of 6"),
+        ([put("x", 5), wipe(6), info(6, col=5)], "and not of 6"),
+        ([put("x", 5), info(6, col=6)], "time of no write"),
+        ([put("x", 5), info(5, col=6)], "lists col of 6"),
+        ([info(6), put("x", 5)], "before it began"),
+        ([put("x", 5), exchange("stage", 400, tags={"a": "y"})], "400"),
         ([put("x", 5), exchange("follow", 200, 5, newer=0), read(5, {"a": (5, "x")})], "follower"),
     ],
 )
@@ -104,22 +137,3 @@ def test_a_write_that_happened_in_part_is_found() -> None:
     assert problems([unclear, read(5, {"a": (5, "x"), "b": (5, "y")})]) == []
     assert "lacks b" in problems([unclear, read(5, {"a": (5, "x")})])[0]
     assert "different times" in problems([unclear, read(6, {"a": (5, "x"), "b": (6, "y")})])[0]
-
-
-def test_records_survive_the_death_of_their_writer(tmp_path: Path) -> None:
-    path = tmp_path / "one.history"
-    recorder = Recorder(path)
-    recorder.write(Sent(1, 1.0, 7, "put", "col", {"a": "x"}))
-    recorder.write(Answered(1, 2.0, 200, 5))
-    recorder.write(Sent(2, 3.0, 7, "put", "col", {"a": "y"}))
-    path.write_bytes(path.read_bytes() + b'{"type": "answered", "num')
-
-    first, second = read_history([path])
-
-    assert (first.status, first.seconds, second.answer) == (200, 1.0, None)
-
-
-def test_a_tag_stands_for_one_payload() -> None:
-    assert tag_of(payload_of("w-1-300")) == "w-1-300"
-    assert len(payload_of("w-1-300")) == 307
-    assert tag_of(payload_of("w-1-300")[:-1]) != "w-1-300"
