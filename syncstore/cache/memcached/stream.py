@@ -54,7 +54,8 @@ class _Dialling(Client):  # type: ignore[misc]  # it has no types to check again
 class Stream:
     """An open connection, of bytes. Making one connects, and raises BackendUnavailable when that fails.
 
-    `connect_timeout` and `timeout` are in seconds, from a millisecond on; `timeout` is for a whole exchange.
+    `connect_timeout` and `timeout` are in seconds, from a millisecond on; `timeout` is for a whole exchange. What the
+    system takes to look up the name of a host is not in them: nothing in Python can bound that.
     """
 
     def __init__(self, address: Address, *, connect_timeout: float, timeout: float) -> None:

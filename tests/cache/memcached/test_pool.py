@@ -72,7 +72,7 @@ def test_there_are_no_more_than_allowed(open_pool: OpenPool, way: Callable[[Pool
 
 
 def test_who_waits_gets_what_is_given_back(open_pool: OpenPool) -> None:
-    pool = open_pool(1)
+    pool = open_pool(1, wait=2 * PATIENCE)
     connection = pool.take()
     with ThreadPoolExecutor(1) as other:
         waiting = other.submit(pool.take)
@@ -82,7 +82,7 @@ def test_who_waits_gets_what_is_given_back(open_pool: OpenPool) -> None:
 
 
 def test_who_waits_may_connect_when_one_is_discarded(open_pool: OpenPool) -> None:
-    pool = open_pool(1)
+    pool = open_pool(1, wait=2 * PATIENCE)
     connection = pool.take()
     with ThreadPoolExecutor(1) as other:
         waiting = other.submit(pool.take)
@@ -230,6 +230,9 @@ def test_a_child_closes_what_it_inherited_without_a_word(open_pool: OpenPool, pr
 
     def look() -> None:
         assert pool.connections == 0
+        for inherited in (used, idle):
+            with pytest.raises(BackendUnavailable):
+                inherited.stats()
         new = pool.take()
         assert new not in (used, idle)
         assert new.stats()
