@@ -84,7 +84,11 @@ def outcome(change: Change, connection: Connection, code: bytes, number: int) ->
 
 
 def _ttl(expires: float, now: float) -> int:
-    """What memcached is told: at least the time that is left, whatever the phase of its clock; 0 for never."""
+    """What memcached is told: at least the time that is left, whatever the phase of its clock; 0 for never.
+
+    A date is by the server's own clock, so beyond 30 days a value may be dropped early or late by as much as that
+    differs from ours. It is still never handed out late.
+    """
     left = expires - now
     if left < RELATIVE_SECONDS - 2:
         return math.ceil(left) + 1

@@ -106,8 +106,8 @@ def test_the_server_drops_a_value_soon_after_its_time(
     cache: MemcachedProvider, client: Client, seconds: float
 ) -> None:
     cache.store(b"k", b"value", time.time() + seconds)
-    # it counts in whole seconds from a clock that may be one behind
-    assert math.ceil(seconds) - 2 <= ttl_of(client, b"t:k") <= math.ceil(seconds) + 2
+    # it counts in whole seconds, from a clock that may be one behind; dates by one that is further from ours
+    assert math.ceil(seconds) - 3 <= ttl_of(client, b"t:k") <= math.ceil(seconds) + 5
 
 
 def test_the_server_is_not_told_of_dates_it_does_not_know(cache: MemcachedProvider, client: Client) -> None:
