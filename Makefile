@@ -17,7 +17,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-ver
 
 .NOTPARALLEL:  # pip does not share a venv with another pip
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format bench soak lock upgrade clean packages mysql
+.PHONY: help serve test check format bench simulate soak lock upgrade clean packages mysql
 
 help: ## say what there is to make
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name what; do \
@@ -41,6 +41,9 @@ format: $(VENV)/.check ## format the sources and mend what the linter can mend i
 
 bench: $(VENV)/.project packages $(VENV)/.test mysql ## measure this clone; ARGS='--help' says how
 	$(BIN)/python -m bench $(ARGS)
+
+simulate: $(VENV)/.project $(VENV)/.test ## five minutes of simulated histories of the cache; ARGS='--help' says more
+	$(BIN)/python -m syncstore.testing.simulation --config all --jobs $(JOBS) --histories 1000000 --seconds 50 $(ARGS)
 
 soak: $(VENV)/.project packages $(VENV)/.test mysql ## run the long tests, that `make test` leaves out
 	$(BIN)/pytest -m soak --timeout=0 $(ARGS)
