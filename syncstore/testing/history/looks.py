@@ -47,7 +47,7 @@ class Looks:
                 self._say(f"{read.sent} finds no collection, though it had the time {before}")
             return
         newer = read.sent.newer or 0
-        own = time not in collection.times and self._losses.changes(collection.name, read.ended)
+        own = time not in collection.written and self._losses.changes(collection.name, read.ended)
         # To delete what was lost changes nothing: the answer is the storage's time, and the loss keeps its own.
         before = (collection.told_alive if own else collection.told).before(read.sent.at)
         if before > time:

@@ -38,7 +38,7 @@ class Losses:
             place = bisect_right(starts, at) - 1
             if place >= 0 and at <= ends[place]:
                 at = ends[place] + 1
-            elif at in collection.times:
+            elif at in collection.written:
                 at += 1  # the time of somebody's write
             else:
                 return True
@@ -49,8 +49,10 @@ class Losses:
         since it was lost, or since what a refused writer had left in the cache was taken over."""
         if name not in self._alive:
             return False
-        return self._cache.may_lose(0.0, missed) or any(
-            not write.sure and write.sent.at < missed for write in self._story.collection(name).writes
+        writes = self._story.collection(name).writes
+        first = min((write.sent.at for write in writes), default=missed)
+        return self._cache.may_lose(first, missed) or any(
+            not write.sure and write.sent.at < missed for write in writes
         )
 
 

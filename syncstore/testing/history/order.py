@@ -56,12 +56,15 @@ class Collection:
     """The known writes of one collection in the order of their times, and what was told of its time.
 
     A read that finds the collection has no time before those in `told`; in `told_alive` are those at which it existed.
+    `times` are those of all writes that leave one, `written` those of all but deletions.
     """
 
     def __init__(self, name: str, writes: Iterable[Write], looks: Iterable[tuple[float, int]]) -> None:
         self.name = name
         self.writes = sorted(writes, key=lambda write: write.time)
-        self.times = frozenset(write.time for write in self.writes)
+        self.times = frozenset(write.time for write in self.writes if not write.removes_collection)
+        # A deletion that finds nothing tells the storage's time, which may be that of a loss.
+        self.written = frozenset(write.time for write in self.writes if not write.deletes)
         self._sure = [one for one in self.writes if one.sure]
         # A deletion of items may have found no collection; nor does a doubtful write to what lives in the cache
         # alone count here, whose items may have been taken over at a later time than theirs.

@@ -44,6 +44,13 @@ def info(storage: int, tabs: int | None = None) -> Exchange:
     return exchange("info", 200, storage, items={} if tabs is None else {"tabs": (tabs, "")})
 
 
+def put_elsewhere(time: int) -> Exchange:
+    number = next(_clock)
+    return Exchange(
+        Sent(number, number, 1, "put", "col", {"x": "x"}), Answered(number, number + 0.5, 200, time)
+    )
+
+
 LOSSES = {
     "seen at its time": [put("a", 5), read(6)],
     "seen under a later write": [put("a", 5), put("b", 8), read(8, ("b", 8))],
@@ -58,6 +65,7 @@ LOSSES = {
         *(put("a", 5), read(6), put("b", 7), read(9), exchange("delete collection", 200, 12)),
         *(read(9), info(12)),
     ],
+    "a delete that notices it": [put("a", 5), exchange("delete collection", 200, 7), put_elsewhere(8), read(7)],
     "a follower keeps what it had": [
         *(put("a", 5), read(5, ("a", 5), op="follow", newer=0), read(6, op="follow", newer=5)),
         *(put("b", 8), read(8, ("b", 8), op="follow", newer=6), read(8, ("b", 8))),
