@@ -12,7 +12,7 @@ from typing import Self
 
 from syncstore.testing.cache_stand import ONLY, CacheStand
 from syncstore.testing.disturbances import Disturbances
-from syncstore.testing.history import Exchange, problems
+from syncstore.testing.history import Conditions, Exchange, problems
 from syncstore.testing.history.figures import figures, kind_of
 from syncstore.testing.load import Load
 from syncstore.testing.load_places import ALL
@@ -42,6 +42,7 @@ class CacheLoad:
         self.stand = stand
         self.disturb = Disturbances(stand, seed)
         self._commits_get_lost = commits_get_lost
+        self._folder = folder
         self._history: list[Exchange] | None = None
         uids = random.sample(range(1, 2**31), 3)
         self._load = Load(stand.urls, SECRET, uids, folder, writers=writers, places=ALL, wipes=True)
@@ -61,11 +62,10 @@ class CacheLoad:
     def problems(self) -> list[str]:
         """All that was wrong, in words. Ends the load."""
         history = self.history
+        given = Conditions(self._commits_get_lost, self.stand.life(self.disturb.losses), _LATE)
+        given.write(self._folder)
         found = problems(
-            history,
-            refused_may_count=self._commits_get_lost,
-            cache=self.stand.life(self.disturb.losses),
-            late=_LATE,
+            history, refused_may_count=given.refused_may_count, cache=given.cache, late=given.late
         )
         if not self._commits_get_lost:
             found += [

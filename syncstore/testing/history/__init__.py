@@ -3,7 +3,7 @@
 `records` is what clients write down; `problems` judges it, from `order`, `doubts` and `losses`; `figures` counts.
 """
 
-from syncstore.testing.history.cache import NO_CACHE, CacheLife
+from syncstore.testing.history.cache import NO_CACHE, CacheLife, Conditions
 from syncstore.testing.history.problems import problems
 from syncstore.testing.history.records import (
     Answered,
@@ -20,6 +20,7 @@ __all__ = [
     "NO_CACHE",
     "Answered",
     "CacheLife",
+    "Conditions",
     "Exchange",
     "Op",
     "Recorder",
