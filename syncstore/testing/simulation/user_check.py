@@ -59,6 +59,7 @@ class UserCheck:
                 exchange.outcome == "missing" and exchange.request.kind == "item"
             ):
                 self._check_answer(exchange)
+        self._check_batches()
 
     # -- versions
 
@@ -183,6 +184,21 @@ class UserCheck:
         lost = name in self._cached_only and any(loss.step >= since for loss in self._losses)
         if not ended and not lost:
             self._say("a batch vanished", "", exchange)
+
+    def _check_batches(self) -> None:
+        """No batch is committed twice with success, nor after a wipe that came after it was opened."""
+        opened = {one.batch: one for one in self._exchanges if one.request.kind == "open"}
+        wipes = [number for number, one in enumerate(self._versions) if one.change == ("wipe",)]
+        committed: set[str | None] = set()
+        for exchange in self._exchanges:
+            if exchange.request.kind != "commit" or exchange.outcome != "ok":
+                continue
+            if exchange.batch in committed:
+                self._say("batch applied twice", "", exchange)
+            committed.add(exchange.batch)
+            until = self._by_mark.get(exchange.answer, 0)
+            if any(opened[exchange.batch].last_version < wipe < until for wipe in wipes):
+                self._say("batch from before a wipe", "", exchange)
 
     # -- answers
 
