@@ -6,20 +6,28 @@ path of its own, in its working directory, so that one of them can be cut off wh
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from syncstore.app import make_app
+from syncstore.app import make_app, open_database, open_storage
+from syncstore.app_cache import kinds, open_memcached, open_state
+from syncstore.clock import SystemClock
+from syncstore.settings import read_settings
+from syncstore.settings.values import CacheAddress
+from syncstore.storage.layered.inspecting import Inspector
+from syncstore.storage.layered.verifying import Verifier
 from syncstore.testing.client import SyncClient
 from syncstore.testing.history import CacheLife
 from syncstore.testing.load_client import OneTry
 from syncstore.testing.load_places import CACHED_ONLY, COPIED, names
 from syncstore.testing.replies import Reply
-from syncstore.testing.servers import MemcachedServer
+from syncstore.testing.servers import HOST, MemcachedServer
 from syncstore.testing.service import SECRET, SyncServer
 from syncstore.testing.tcp_proxy import TcpProxy
 from syncstore.testing.transports import InProcess
@@ -122,24 +130,43 @@ class CacheStand:
     ) -> None:
         self.close()
 
-    def disagreements(self, uids: Iterable[int], collections: Iterable[str]) -> list[str]:
-        """What the servers answer of the collections in SQL, at rest, and a server without a cache does not."""
-        collections = [name for name in collections if name not in ONLY]
-        plain = make_app({"sqlalchemy.url": self.database_url, "auth.secrets": SECRET})
-        found = []
+    def disagreements(self, uids: Sequence[int], collections: Iterable[str]) -> list[str]:
+        """What is cached and SQL does not say, and what the servers answer of the collections in SQL and a server
+        without a cache does not. To be asked when nobody writes."""
+        return [*self._cached_wrongly(uids), *self._answered_wrongly(uids, collections)]
+
+    def _cached_wrongly(self, uids: Iterable[int]) -> Iterator[str]:
+        clock = SystemClock()
+        settings = read_settings(
+            {"sqlalchemy.url": self.database_url, "auth.secrets": SECRET, **cache_settings()}, {}, Path.cwd()
+        )
+        database, statements = open_database(settings)
+        # by the servers' name for it, but not on their way
+        cache = open_memcached(settings, clock, CacheAddress(HOST, self.memcached.port))
         try:
+            below = open_storage(settings, database, statements, clock)
+            state, living = open_state(settings, below, clock), kinds(settings)
+            inspector = Inspector(below, cache, state, living, clock)
+            verifier = Verifier(inspector, below, cache, living, clock)
             for uid in uids:
+                yield from map(str, verifier.differences(uid))
+        finally:
+            cache.close()
+            database.close()
+
+    def _answered_wrongly(self, uids: Iterable[int], collections: Iterable[str]) -> Iterator[str]:
+        paths = [f"/storage/{name}?full=1" for name in collections if name not in ONLY]
+        plain = make_app({"sqlalchemy.url": self.database_url, "auth.secrets": SECRET})
+        try:
+            for uid, server in itertools.product(uids, self.servers):
                 right = SyncClient(uid, SECRET, InProcess(plain))
-                paths = ["/info/collections", *(f"/storage/{name}?full=1" for name in collections)]
-                for server in self.servers:
-                    with visitor(server, uid) as cached:
-                        for path in paths:
-                            one, other = _told(cached.get(path)), _told(right.get(path))
-                            if one != other:
-                                found.append(f"{server.url} tells {one} of {path} of {uid}, and not {other}")
+                with visitor(server, uid) as cached:
+                    for path in ["/info/collections", *paths]:
+                        one, other = _told(cached.get(path)), _told(right.get(path))
+                        if one != other:
+                            yield f"{server.url} tells {one} of {path} of {uid}, and not {other}"
         finally:
             plain.close()
-        return found
 
 
 @contextmanager
