@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 import threading
 import time
 from collections import Counter
@@ -37,6 +39,8 @@ NETWORK_FAULTS = {
 }
 """What can be wrong with a network, by name."""
 
+_BETWEEN_KILLS = 10.0  # seconds
+
 
 class Disturbances:
     """The faults of a stand, and what there has been of them. `seed` decides what `something` does."""
@@ -44,6 +48,7 @@ class Disturbances:
     def __init__(self, stand: CacheStand, seed: int) -> None:
         self._stand = stand
         self._random = random.Random(seed)
+        self._not_before = [0.0] * len(stand.servers)
         self.episodes: list[Episode] = []
         self.hits: Counter[str] = Counter()
         """What memcached counted, as far as it was asked before it was killed."""
@@ -108,6 +113,19 @@ class Disturbances:
                 proxy.accept()
 
     @contextmanager
+    def frozen_worker(self) -> Iterator[None]:
+        """With a worker that stands still wherever it is, longer perhaps than what it last knew may be relied on."""
+        workers = self._random.choice(self._stand.servers).workers
+        with self._noted("worker frozen"):
+            for worker in workers[-1:]:
+                _signal(worker, signal.SIGSTOP)
+            try:
+                yield
+            finally:
+                for worker in workers[-1:]:
+                    _signal(worker, signal.SIGCONT)
+
+    @contextmanager
     def crowded(self) -> Iterator[None]:
         """With others who fill memcached with what nobody wants."""
         ended = threading.Event()
@@ -121,15 +139,20 @@ class Disturbances:
                 others.join()
 
     def _crowd(self, ended: threading.Event) -> None:
-        draw = random.Random(self._random.random())
-        with self._stand.memcached.connect(timeout=5) as connection:
-            while not ended.wait(0.005):
+        while not ended.wait(0.05):
+            with suppress(OSError):  # memcached is away, or frozen
+                self._crowd_until(ended)
+
+    def _crowd_until(self, ended: threading.Event) -> None:
+        draw = random.Random()
+        with self._stand.memcached.connect(timeout=1) as connection:
+            while not ended.wait(0.01):
                 # of every size that the items of ours have, or memcached would evict them from other rooms
-                junk = b"".join(
-                    b"ms junk%d %d q\r\n%s\r\n" % (draw.getrandbits(40), size, b"j" * size)
-                    for size in (int(2 ** draw.uniform(4, 16)) for _ in range(30))
-                )
-                connection.sendall(junk)
+                sizes = [int(2 ** draw.uniform(4, 16)) for _ in range(20)]
+                words = [
+                    b"ms junk%d %d q\r\n%s\r\n" % (draw.getrandbits(40), size, b"j" * size) for size in sizes
+                ]
+                connection.sendall(b"".join(words))
 
     # -- faults of a moment
 
@@ -159,9 +182,14 @@ class Disturbances:
                 proxy.cut()
 
     def kill_worker(self) -> None:
-        """Kill a worker of some server."""
+        """Kill a worker of some server, unless one was killed there a moment ago: granian gives up when a worker dies
+        again within 5.5 seconds of its start."""
+        number = self._random.randrange(len(self._stand.servers))
+        if time.monotonic() < self._not_before[number]:
+            return
         with self._noted("worker killed"):
-            self._random.choice(self._stand.servers).kill_worker()
+            self._stand.servers[number].kill_worker()
+        self._not_before[number] = time.monotonic() + _BETWEEN_KILLS
 
     def kill(self, server: ChildProcess, seconds: float) -> None:
         """Kill another server, and start it again after so many seconds."""
@@ -180,6 +208,7 @@ class Disturbances:
         lasting: list[Callable[[], object]] = [
             self.killed_memcached,
             self.frozen_memcached,
+            self.frozen_worker,
             lambda: self.cut_off(server),
             lambda: self.network(draw.choice(list(NETWORK_FAULTS)), server),
             lambda: self.network(draw.choice(list(NETWORK_FAULTS)), server),
@@ -222,3 +251,8 @@ class Disturbances:
                     raise ConnectionError("memcached has hung up")
                 found += piece
         return found
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):  # it was killed meanwhile
+        os.kill(pid, number)

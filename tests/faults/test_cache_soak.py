@@ -36,6 +36,17 @@ def test_nothing_acknowledged_is_lost_and_nobody_reads_the_past(
         assert judged(load, capsys) == []
 
 
+def test_nor_where_memcached_is_always_full(
+    database_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stand = CacheStand(database_url, memory=1)
+    with stand, CacheLoad(stand, tmp_path, seed=SEED, writers=WRITERS) as load:
+        with load.disturb.crowded():
+            load.run(SECONDS, load.disturb.something)
+
+        assert judged(load, capsys) == []
+
+
 @pytest.mark.parametrize("server", [MariaDBServer, PostgresServer])
 def test_nor_where_the_database_is_killed_as_well(
     server: type[DatabaseServer], tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -85,10 +85,11 @@ def test_what_is_emptied_taken_away_and_cut_keeps_nobody_waiting(load: CacheLoad
     assert {one.kind for one in disturb.episodes} >= {"items evicted", "memcached flushed", "connections cut"}
 
 
-def test_workers_that_are_killed_leave_the_cache_right(load: CacheLoad) -> None:
+def test_a_worker_that_is_killed_leaves_the_cache_right(load: CacheLoad) -> None:
     load.run(1.5, load.disturb.kill_worker, every=0.3)
 
     assert load.problems() == []
+    assert [one.kind for one in load.disturb.episodes] == ["worker killed"]
 
 
 def test_a_network_that_fails_is_as_if_there_were_no_cache(load: CacheLoad) -> None:
