@@ -11,10 +11,10 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from syncstore.cli import config, doctor, loading, migrate, node, purge, serve, token, user
+from syncstore.cli import cache, config, doctor, loading, migrate, node, purge, serve, token, user
 from syncstore.errors import ConfigError, SyncError
 
-_COMMANDS = (serve, doctor, token, migrate, purge, config, user, node)
+_COMMANDS = (serve, doctor, token, migrate, purge, cache, config, user, node)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -69,8 +69,7 @@ def _examine(options: argparse.Namespace, trust: ssl.SSLContext) -> Iterator[Fin
     yield Finding(f"settings {name}")
     secrets, finding = _secrets(settings)
     yield finding
-    yield from _databases(settings)
-    yield Finding("cache none")
+    yield from _servers(settings)
     if secrets is not None:
         yield from _address(options.url, path, settings, secrets, trust)
 
@@ -93,14 +92,24 @@ def _secrets(settings: Settings) -> tuple[Secrets | None, Finding]:
 # -- what the server stands on
 
 
-def _databases(settings: Settings) -> Iterator[Finding]:
+def _servers(settings: Settings) -> Iterator[Finding]:
     from syncstore import databases
 
     storage = _database(settings, databases.storage_tables(settings), "database")
     yield storage
-    yield _locks(settings) if storage.ok else Finding("locks", "they are in the database: mend that first")
+    if storage.ok or settings.lock_backend != "sql":
+        yield _locks(settings)
+    else:
+        yield Finding("locks", "they are in the database: mend that first")
     if settings.tokenserver:
         yield _database(settings, databases.token_tables(settings), "database of the token server")
+    found = _cache(settings)
+    # The state is in the database, of which there is a line already.
+    yield (
+        _state(settings, found)
+        if found.ok and storage.ok and settings.cache_provider == "memcached"
+        else found
+    )
 
 
 def _database(settings: Settings, family: Family, kind: str) -> Finding:
@@ -146,6 +155,42 @@ def _locks(settings: Settings) -> Finding:
         return locks.examine(open_locks(settings, database, SystemClock()))
     finally:
         database.close()
+
+
+def _cache(settings: Settings) -> Finding:
+    from syncstore.app_cache import open_memcached
+    from syncstore.clock import SystemClock
+    from syncstore.doctor import cache
+
+    if settings.cache_provider != "memcached":
+        return Finding(f"cache {settings.cache_provider}")
+    clock = SystemClock()
+    provider = open_memcached(settings, clock)
+    limits = settings.limits
+    needed = {name: limits.of(name).max_record_payload_bytes for name in settings.cached_only}
+    try:
+        return cache.examine(provider, clock, str(settings.memcached_server), needed)
+    finally:
+        provider.close()
+
+
+def _state(settings: Settings, found: Finding) -> Finding:
+    from syncstore.app import open_database, open_storage
+    from syncstore.app_cache import open_state
+    from syncstore.clock import SystemClock
+    from syncstore.doctor import cache
+
+    clock = SystemClock()
+    database, statements = open_database(settings)
+    try:
+        epoch = open_state(settings, open_storage(settings, database, statements, clock), clock).current()
+    except SyncError as error:
+        return Finding(
+            found.subject, f"whether it is in use cannot be found out ({error}): look at the database"
+        )
+    finally:
+        database.close()
+    return Finding(found.subject, cache.state(epoch, settings.memcached_retry_interval))
 
 
 # -- what clients see of it

@@ -10,12 +10,17 @@ from syncstore.locks.api import Locks
 
 def examine(locks: Locks) -> Finding:
     """Take and release the lock of the doctor's own user."""
-    subject = f"locks in {locks.backend.name}"
+    backend = locks.backend.name
+    subject = f"locks in {backend}"
+    in_sql = backend == "sql"
     try:
         with locks.write(UID, "doctor") as held:
             held.check()
     except Conflict:
-        return Finding(subject, "somebody holds the database for long: look for a writer that hangs")
+        if in_sql:
+            return Finding(subject, "somebody holds the database for long: look for a writer that hangs")
+        return Finding(subject, "another doctor holds the lock, or one that died: try again after lock.ttl")
     except SyncError as error:
-        return Finding(subject, f"none can be taken ({error}): look at the database")
+        place = "the database" if in_sql else "memcached, and at lock.memcached.server or memcached.servers"
+        return Finding(subject, f"none can be taken ({error}): look at {place}")
     return Finding(subject)

@@ -97,13 +97,13 @@ def open_cached_store(
 ) -> Iterator[CachedStore]:
     """A layer over the database at `url`, which is migrated, and a memcached, with keys that no other has.
 
-    With a `prefix` another process of the same installation.
+    With the `prefix` of its settings it is a process of another installation.
     """
     clock = SystemClock()
     name = prefix or f"store{next(_numbers)}"
     below = open_sql_store(url, clock)
     cache = MemcachedProvider(Address.parse(memcached), clock, prefix=f"{name}:".encode())
-    state = SharedState(below.storage, name, clock, lease=LEASE)
+    state = SharedState(below.storage, f"{name}@{memcached}", clock, lease=LEASE)
     storage = LayeredStorage(below.storage, cache, state, kinds, clock)
     try:
         yield CachedStore(below, cache, state, kinds, clock, storage)

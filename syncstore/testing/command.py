@@ -28,14 +28,17 @@ class Folder:
         self.path = path
 
     def run(
-        self, *words: str, command: Sequence[str | Path] = (SCRIPT,), **settings: str
+        self, *words: str, command: Sequence[str | Path] = (SCRIPT,), given: str = "", **settings: str
     ) -> subprocess.CompletedProcess[str]:
-        """Run to its end: `run("purge", "--once", SYNCSTORE_PURGE__STEP="1")`. Output is text."""
+        """Run to its end: `run("purge", "--once", SYNCSTORE_PURGE__STEP="1")`. Output is text.
+
+        `given` is what its standard input has.
+        """
         return subprocess.run(
             [*map(str, command), *words],
             cwd=self.path,
             env=environment(settings),
-            stdin=subprocess.DEVNULL,
+            input=given,
             capture_output=True,
             text=True,
             timeout=_DEADLINE,

@@ -9,6 +9,7 @@ import pytest
 
 from syncstore.testing.command import Folder
 from syncstore.testing.processes import HOST, free_port
+from syncstore.testing.servers import MemcachedServer
 
 
 def test_a_server_that_is_well(folder: Folder) -> None:
@@ -61,6 +62,40 @@ def test_a_database_that_is_down(folder: Folder) -> None:
     assert "locks: they are in the database: mend that first\n" in result.stdout
     assert "nobody listens at 127.0.0.1:8000" in result.stdout, "the other checks go on"
     assert "hunter2" not in result.stdout + result.stderr
+
+
+def test_a_memcached_that_is_well_away_and_out_of_use(
+    folder: Folder, memcached_server: MemcachedServer
+) -> None:
+    address = memcached_server.address
+    settings = {
+        "SYNCSTORE_CACHE__PROVIDER": "memcached",
+        "SYNCSTORE_CACHE__KEY_PREFIX": "doctor",
+        "SYNCSTORE_MEMCACHED__SERVERS": address,
+        "SYNCSTORE_LOCK__BACKEND": "memcached",
+    }
+    folder.run("migrate")
+    said = folder.run("doctor", **settings).stdout.splitlines()
+    assert "locks in memcached: ok" in said
+    assert f"cache memcached at {address}: ok" in said
+    code = (
+        f"import sqlite3; c = sqlite3.connect('var/sync.db'); "
+        f"c.execute('INSERT INTO cache_servers VALUES (?, 7)', ('doctor@{address}',)); c.commit()"
+    )
+    folder.run("-c", code, command=["python3"])
+    said = folder.run("doctor", **settings).stdout.splitlines()
+    (line,) = (line for line in said if line.startswith("cache "))
+    assert "was declared failed and is out of use: servers that run try it again every 15 s" in line
+    away = f"{HOST}:{free_port()}"
+    said = folder.run("doctor", **(settings | {"SYNCSTORE_MEMCACHED__SERVERS": away})).stdout.splitlines()
+    (locks,) = (line for line in said if line.startswith("locks "))
+    (cache,) = (line for line in said if line.startswith("cache "))
+    assert "look at memcached" in locks
+    assert cache.startswith(f"cache memcached at {away}: it cannot be used")
+
+
+def test_a_cache_that_needs_no_server(folder: Folder) -> None:
+    assert "cache memory: ok\n" in folder.run("doctor", SYNCSTORE_CACHE__PROVIDER="memory").stdout
 
 
 def test_an_older_database_is_looked_at_and_left_as_it_is(folder: Folder) -> None:

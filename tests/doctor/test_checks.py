@@ -80,28 +80,34 @@ def test_the_file_of_a_database(tmp_path: Path) -> None:
 class Backend:
     """Locks that cannot be had."""
 
-    name = "sql"
-
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: Exception, name: str) -> None:
         self.error = error
+        self.name = name
 
     def acquire(self, key: Key, mode: Mode, timeout: float) -> Any:
         raise self.error
 
 
 @pytest.mark.parametrize(
-    ("error", "words"),
+    ("name", "error", "words"),
     [
-        (LockTimeout("another writer holds the user's row"), "somebody holds the database for long"),
+        ("sql", LockTimeout("another writer holds the user's row"), "somebody holds the database for long"),
         (
+            "sql",
             LockUnavailable("no connection to the database"),
-            "none can be taken (no connection to the database)",
+            "none can be taken (no connection to the database): look at the database",
+        ),
+        ("memcached", LockTimeout("others hold the lock"), "another doctor holds the lock, or one that died"),
+        (
+            "memcached",
+            LockUnavailable("nobody answers"),
+            "none can be taken (nobody answers): look at memcached, and at lock.memcached.server or",
         ),
     ],
 )
-def test_locks_that_cannot_be_had(error: Exception, words: str) -> None:
-    found = locks.examine(Locks(cast("LockBackend", Backend(error)), SystemClock(), 0))
-    assert found.subject == "locks in sql"
+def test_locks_that_cannot_be_had(name: str, error: Exception, words: str) -> None:
+    found = locks.examine(Locks(cast("LockBackend", Backend(error, name)), SystemClock(), 0))
+    assert found.subject == f"locks in {name}"
     assert found.advice.startswith(words)
 
 
