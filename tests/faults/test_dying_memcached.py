@@ -104,7 +104,7 @@ def test_a_network_that_fails_is_as_if_there_were_no_cache(load: CacheLoad) -> N
 def test_a_memcached_that_is_always_full_forgets_and_nothing_else(
     one_database_url: str, tmp_path: Path
 ) -> None:
-    with CacheStand(one_database_url, memory=1) as stand, CacheLoad(stand, tmp_path) as load:
+    with CacheStand(one_database_url, workers=1, memory=1) as stand, CacheLoad(stand, tmp_path) as load:
         with load.disturb.crowded():
             load.run(1.5)
         load.disturb.count_hits()
@@ -114,7 +114,7 @@ def test_a_memcached_that_is_always_full_forgets_and_nothing_else(
 
 
 def test_a_memcached_may_come_after_the_servers(one_database_url: str, tmp_path: Path) -> None:
-    stand = CacheStand(one_database_url)
+    stand = CacheStand(one_database_url, workers=1)
     try:
         stand.start(memcached=False)
         with visitor(stand.server) as sync:
