@@ -77,10 +77,10 @@ def server_command(server: str, python: str, config: Path, bind: str, threads: i
     return [str(beside / "pserve"), str(config)]
 
 
-def ini_text(database: str, url: str, threads: int | None, cache: Mapping[str, str]) -> str:
+def ini_text(database: str, url: str, threads: int | None, cache: Mapping[str, str] | None = None) -> str:
     """The configuration of the server under test; `database` is an SQLAlchemy URL, `cache` more settings."""
     return _INI.format(
-        cache="".join(f"{key} = {value}\n" for key, value in cache.items()),
+        cache="".join(f"{key} = {value}\n" for key, value in (cache or {}).items()),
         database=database.replace("%", "%%"),
         secret=SECRET,
         url=url,
