@@ -85,8 +85,10 @@ def prepare(family: Family, settings: Settings) -> None:
     dialect(family, settings)  # a missing driver is said before anything is tried
     _make_folder(family)
     if settings.migrate == "check":
-        found = migrate.version(with_password(family.url), family.branch)
-        needed = migrate.newest(family.branch)
+        url, needed = with_password(family.url), migrate.newest(family.branch)
+        found = migrate.version(url, family.branch)
+        if found not in (None, needed):
+            found = migrate.settled_version(url, family.branch)
         if found not in (None, needed):
             raise ConfigError(
                 f"the database has schema {found} and {needed} is needed: "

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import syncstore
 from syncstore.app import check, database_url, make_app, secret_path, shown_database
 from syncstore.errors import ConfigError
 from syncstore.settings import read_settings
+from syncstore.storage.sql import migrate
 from syncstore.testing.client import InProcess, SyncClient
 from syncstore.testing.processes import HOST, ChildProcess, free_port
 
@@ -156,6 +158,21 @@ app = make_app({"sqlalchemy.url": sys.argv[1], "migrate": sys.argv[2]})
 print(open("var/secret").read() if len(sys.argv[1]) > 0 and not sys.argv[1].startswith("sqlite") else "")
 app.close()
 """
+
+
+def test_a_schema_that_another_process_is_just_setting_up_is_waited_for(
+    prepared: dict[str, str], tmp_path: Path
+) -> None:
+    """A new database goes through every version, and one who looks in between must not take that for its own."""
+    ini, database_url, newest = prepared, prepared["sqlalchemy.url"], migrate.newest()
+    execute(database_url, "UPDATE alembic_version SET version_num = '0001'")
+    with ThreadPoolExecutor(1) as pool:
+        with migrate._alone(database_url):
+            starting = pool.submit(make_app, ini, tmp_path)
+            # It has looked, and waits for us, who finish what we are at.
+            assert not wait([starting], timeout=0.5).done
+            execute(database_url, f"UPDATE alembic_version SET version_num = '{newest}'")
+        starting.result(timeout=60).close()
 
 
 @pytest.mark.parametrize("migrate", ["auto", "check"])

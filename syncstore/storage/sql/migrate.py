@@ -74,6 +74,20 @@ def version(url: str, of: Branch = STORAGE) -> str | None:
         ) from error
 
 
+def settled_version(url: str, of: Branch = STORAGE) -> str | None:
+    """The same while nobody migrates: one who sets up an empty database goes through every version there is.
+
+    Waits for whoever is at it, up to a minute.
+    """
+    try:
+        with _alone(url):
+            return version(url, of)
+    except (SQLAlchemyError, OSError) as error:
+        raise Unavailable(
+            f"the database cannot be asked for its schema version: {_first_line(error)}"
+        ) from error
+
+
 def _current(connection: Connection, of: Branch) -> str | None:
     options = {"version_table": of.version_table}
     return MigrationContext.configure(connection, opts=options).get_current_revision()
