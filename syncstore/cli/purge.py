@@ -82,7 +82,9 @@ def _opened(settings: Settings, *, force: bool) -> Iterator[tuple[Any, Any]]:
         try:
             below = app.open_storage(settings, database, statements, clock)
             # A memory belongs to the process that serves. What it remembers of a replaced user nobody asks for.
-            layer = None if settings.cache_provider == "memory" else app_cache.open_layer(settings, below, clock)
+            layer = (
+                None if settings.cache_provider == "memory" else app_cache.open_layer(settings, below, clock)
+            )
             storage = below if layer is None else layer.storage
             secrets = app.open_secrets(settings)
             yield (
