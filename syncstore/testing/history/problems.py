@@ -143,15 +143,15 @@ class _User:
             if unless is None:
                 continue
             collection = self._story.collection(write.sent.collection)
-            if write.sent.op == "put":
-                (item,) = write.sent.tags
-                before = collection.last(item, write.time - 1)
-            else:
+            item = next(iter(write.sent.tags)) if write.sent.op == "put" else None
+            if item is None:
                 before = collection.last_write(write.time - 1)
+            else:
+                before = collection.last(item, write.time - 1)
             if before is None or before.time <= unless or before.deletes:
                 continue
             name, ended = collection.name, write.exchange.ended
-            if self._doubts.removes(name, None, before.sent.at, ended):
+            if self._doubts.removes(name, item, before.sent.at, ended):
                 continue
             if not self._losses.explain(collection, before, write.time - 1, ended):
                 self._say(f"{write.sent} passed its precondition over {before.sent} at {before.time}")

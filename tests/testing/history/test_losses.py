@@ -20,13 +20,16 @@ def exchange(
     time: int | None = None,
     *,
     tags: dict[str, str] | None = None,
+    gone: list[str] | None = None,
     items: dict[str, tuple[int, str]] | None = None,
     unless: int | None = None,
     newer: int | None = None,
 ) -> Exchange:
     number = next(_clock)
     collection = "" if op == "info" else "tabs"
-    sent = Sent(number, number, 1, op, collection, tags or {}, [], unless, newer, "a" if op == "item" else "")
+    sent = Sent(
+        number, number, 1, op, collection, tags or {}, gone or [], unless, newer, "a" if op == "item" else ""
+    )
     return Exchange(
         sent, None if status is None else Answered(number, number + 0.5, status, time, items or {})
     )
@@ -109,3 +112,11 @@ def test_what_was_refused_may_be_taken_over_later_at_a_time_that_another_has() -
 
     assert problems(history, refused_may_count=False, cache=NEVER) == []
     assert problems(history, refused_may_count=False) != []
+
+
+def test_a_refused_deletion_may_be_taken_over_later() -> None:
+    refused = exchange("delete items", 503, gone=["a"])
+
+    assert problems([put("a", 5), refused, put("a", 9, unless=3)], refused_may_count=False, cache=NEVER) == []
+    assert problems([put("a", 5), refused, read(9)], refused_may_count=False, cache=NEVER) == []
+    assert problems([put("a", 5), refused, put("a", 9, unless=3)], refused_may_count=False) != []
