@@ -36,7 +36,7 @@ class CacheLoad:
         folder: Path,
         *,
         seed: int = 0,
-        writers: int = 4,
+        writers: int = 3,
         commits_get_lost: bool = False,
     ) -> None:
         self.stand = stand

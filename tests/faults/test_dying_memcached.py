@@ -93,7 +93,7 @@ def test_a_worker_that_is_killed_leaves_the_cache_right(load: CacheLoad) -> None
 def test_a_network_that_fails_is_as_if_there_were_no_cache(load: CacheLoad) -> None:
     for name in NETWORK_FAULTS:
         with load.disturb.network(name):
-            load.run(0.4)
+            load.run(0.3)
     load.run(0.3)
 
     assert load.problems() == []
