@@ -16,10 +16,9 @@ from syncstore.testing.simulation.memcached import SimulatedCache
 from syncstore.testing.simulation.plan import ALSO_CACHED_ONLY, CACHED_ONLY, UNCACHED, WRITE_THROUGH, Mix
 
 SERVER: Final = "cache"
-LEASE: Final = 1.0
 
 _SQL_FAULTS: Final = (
-    *(kind for name in ("sql read", "sql lock", "commit") for kind in OPERATIONS[name]),
+    *(kind for name in ("sql read", "sql epoch", "sql lock", "commit") for kind in OPERATIONS[name]),
     *("sql away", "freeze", "freeze long", "kill", "clock jump", "time passes", "time passes long"),
 )
 
@@ -92,6 +91,22 @@ CONFIGURATIONS: Final = {
                 ),
                 most_requests=8,
                 least_processes=2,
+            ),
+            cached_only=CACHED_ONLY_NAMES,
+        ),
+        Configuration(
+            "leases",
+            _layered,
+            Mix(
+                collections=(UNCACHED,),
+                faults=(
+                    *("cache away", "cache away", "cache away long", "freeze", "freeze long"),
+                    *("epoch slow", "fetch slow", "change slow"),
+                ),
+                most_faults=6,
+                most_requests=8,
+                least_processes=2,
+                eager=True,
             ),
             cached_only=CACHED_ONLY_NAMES,
         ),

@@ -108,10 +108,11 @@ class Database:
 
         What to hand to `answered` after that look.
         """
-        self.reads += what != "sql epoch"
-        fault = self.faults.hit("sql read")
+        of_epoch = what == "sql epoch"
+        self.reads += not of_epoch
+        fault = self.faults.hit("sql epoch" if of_epoch else "sql read")
         self.world.step(what, detail)
-        if fault == "sql read fails":
+        if fault in ("sql read fails", "epoch fails"):
             self.world.note(what, "FAILS")
             raise Unavailable("a simulated failure of a read")
         self._reachable(process)
@@ -119,7 +120,7 @@ class Database:
 
     def answered(self, fault: str) -> None:
         """The answer of a read is on its way, sometimes for long."""
-        if fault == "sql read slow":
+        if fault in ("sql read slow", "epoch slow"):
             self.world.note("sql answer", "SLOW")
             self.world.sleep(self._chance() * 2)
         elif self._chance() < 0.03:

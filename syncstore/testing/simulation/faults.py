@@ -17,6 +17,7 @@ OPERATIONS: Final = {
         *("storage full", "storage full and dropped", "change later never", "change later late"),
     ),
     "sql read": ("sql read fails", "sql read slow"),
+    "sql epoch": ("epoch fails", "epoch slow"),
     "sql lock": ("sql lock fails", "sql connection lost"),
     "commit": (
         *("commit refused", "commit rolled back", "commit reply lost", "commit late", "commit never"),

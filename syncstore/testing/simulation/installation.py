@@ -11,7 +11,7 @@ from syncstore.locks.api import Locks
 from syncstore.locks.memcached import MemcachedLocks
 from syncstore.storage.api import Storage
 from syncstore.testing.simulation.clock import ProcessClock
-from syncstore.testing.simulation.configurations import LEASE, SERVER, Configuration, Parts
+from syncstore.testing.simulation.configurations import SERVER, Configuration, Parts
 from syncstore.testing.simulation.database import Database
 from syncstore.testing.simulation.determinism import task_locks
 from syncstore.testing.simulation.exchanges import Exchange
@@ -22,7 +22,6 @@ from syncstore.testing.simulation.scheduler import Process, World
 from syncstore.testing.simulation.sql_store import SimulatedStorage
 from syncstore.testing.simulation.sql_work import Place, WriteLock, no_lock
 
-_PROBE_INTERVAL = 1.5
 _LOCK_TTL = 6.0
 
 
@@ -67,6 +66,7 @@ class Installation:
         self.exchanges: list[Exchange] = []
         self.started = 0
         self.ended = False
+        self.probe_interval = plan.probe_interval
         for _ in range(plan.processes):
             self.hosts.append(self.start())
 
@@ -98,7 +98,7 @@ class Installation:
         )
         with task_locks(self.world):
             below = SimulatedStorage(place)
-            state = SharedState(below, SERVER, clock, lease=LEASE)
+            state = SharedState(below, SERVER, clock, lease=self.plan.lease)
             storage = self.configuration.build(Parts(below, cache, state, clock))
         host = Host(process, clock, cache, state, storage)
         if self.configuration.heals:
@@ -108,7 +108,7 @@ class Installation:
 
     def _probe(self, host: Host) -> None:
         while True:
-            self.world.sleep(_PROBE_INTERVAL)
+            self.world.sleep(self.probe_interval)
             if host.state.failed:
                 host.state.probe(host.cache)
 

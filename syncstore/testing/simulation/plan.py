@@ -62,6 +62,8 @@ class Plan(NamedTuple):
     lock_timeout: float = 2.0
     quota: int | None = None
     fresh_epoch: bool = False
+    lease: float = 1.0
+    probe_interval: float = 1.5
 
     @property
     def names(self) -> list[str]:
@@ -90,7 +92,10 @@ KINDS: Final = (
 
 
 class Mix(NamedTuple):
-    """What histories of a configuration are made of. There are at most three processes."""
+    """What histories of a configuration are made of. There are at most three processes.
+
+    Eager clients wait but fractions of a second, and mostly try again what was not answered.
+    """
 
     collections: tuple[str, ...] = COLLECTIONS
     faults: tuple[str, ...] = (*SURROUNDINGS, *CLASS_OF)
@@ -99,6 +104,7 @@ class Mix(NamedTuple):
     most_requests: int = 4
     kinds: tuple[str, ...] = KINDS
     least_processes: int = 1
+    eager: bool = False
 
 
 _IDS: Final = ("a", "b", "c")
@@ -112,7 +118,7 @@ def draw(seed: int, mix: Mix) -> Plan:
     favourites = [name for name in mix.collections if number() < 0.6] or list(mix.collections)
     if CACHED_ONLY in favourites and number() < 0.15:
         favourites.append(ALSO_CACHED_ONLY)
-    make = _Requests(random, favourites, mix.kinds, expiry=expiry, large=number() < 0.05)
+    make = _Requests(random, favourites, mix, expiry=expiry, large=number() < 0.05)
     processes = mix.least_processes + int(number() * (4 - mix.least_processes))
     clients = []
     for i in range(2 + int(number() * (mix.most_clients - 1))):
@@ -135,6 +141,8 @@ def draw(seed: int, mix: Mix) -> Plan:
         tuple(_draw_faults(random, mix, count)) if number() < 0.92 else (),
         most_value=400 if number() < 0.08 else 20_000,
         fresh_epoch=number() < 0.1,
+        lease=random.choice((1.0, 1.0, 4.0)),
+        probe_interval=random.choice((0.2, 1.5)),
         quota=20 if number() < 0.04 else None,
     )
 
@@ -151,13 +159,15 @@ class _Requests:
     """Draws requests. Every payload is unique."""
 
     def __init__(
-        self, random: Random, collections: list[str], kinds: tuple[str, ...], *, expiry: bool, large: bool
+        self, random: Random, collections: list[str], mix: Mix, *, expiry: bool, large: bool
     ) -> None:
         self._random = random
         self._collections = collections
-        self._kinds = kinds
+        self._kinds = mix.kinds
         self._expiry = expiry
         self._large = large
+        self._pauses = (0.0, 0.05, 0.2, 0.6) if mix.eager else (0.0, 0.0, 0.0, 0.01, 0.3, 1.5)
+        self._retries = 0.8 if mix.eager else 0.3
 
     def several(self, who: str, count: int, readers: float = 0.0) -> tuple[Request, ...]:
         """So many, a batch counted once though it is several."""
@@ -173,8 +183,8 @@ class _Requests:
         random = self._random
         name = random.choice(self._collections)
         guarded = random.random() < 0.3
-        pause = random.choice((0.0, 0.0, 0.0, 0.01, 0.3, 1.5))
-        retry = random.random() < 0.3
+        pause = random.choice(self._pauses)
+        retry = random.random() < self._retries
         if kind == "put":
             return [Request(kind, name, self._changes(tag), (), guarded, pause, retry)]
         if kind == "put item":

@@ -16,7 +16,7 @@ from syncstore.testing.simulation.plan import USER, Plan, Request
 from syncstore.testing.simulation.scheduler import SECOND, Line, Stuck, World
 from syncstore.testing.simulation.surroundings import Surroundings
 
-_QUIET = 6.0
+_QUIET = 12.0
 """Seconds that everything is left alone before it must have healed: leases, pauses and probes are shorter."""
 
 

@@ -82,6 +82,7 @@ class Surroundings:
         """No more faults; what is away or frozen comes back."""
         self._world.environment = []
         self._installation.faults.off = True
+        self._installation.probe_interval = 2.0
         for host in self._installation.hosts:
             process = host.process
             process.cache_away_until = process.sql_away_until = process.frozen_until = 0
