@@ -208,7 +208,7 @@ class CachedOnly:
             try:
                 with self._below.lock_for_times(uid, collection) as durable:
                     kept = durable.kept.get(collection)
-                    before = self._base(uid, collection, kept, held)
+                    before = self._base(uid, collection, kept, sight, held)
                     if before is not None:
                         draft = Draft(durable, before, held, collection, self._batches, uid, self._clock)
                         yield draft
@@ -228,12 +228,20 @@ class CachedOnly:
             later.append(Remove(cached_only_key(uid, collection), before.item.token))
         self._metadata.later(later)
 
-    def _base(self, uid: int, collection: str, kept: KeptTime | None, held: Held) -> Held | None:
-        """What the write starts from, the user's row locked; None when items and time disagree."""
+    def _base(
+        self, uid: int, collection: str, kept: KeptTime | None, sight: Sight | None, held: Held
+    ) -> Held | None:
+        """What the write starts from, the user's row locked; None when items and time disagree.
+
+        Items of the right time that were looked at before the lock may still be the wrong ones: those of a writer
+        who was rolled back, evicted since, and their time drawn again for others. So they are believed only under a
+        record that had the time already when it was looked at, just before them; a second look costs a round trip.
+        """
         if kept is None or kept.being is not Being.LIVE:
             # Whatever the cache holds has no time: the collection does not exist.
             return Held(None, held.item)
-        if held.contents is None or held.contents.time != kept.time:
+        settled = sight is not None and sight.record.entry(collection) == kept.time
+        if not settled or held.contents is None or held.contents.time != kept.time:
             held = self._held(uid, collection)  # the look was before the lock; others may have written since
         found = held.contents
         return held if found is not None and found.items is not None and found.time == kept.time else None

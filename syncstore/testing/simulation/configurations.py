@@ -127,6 +127,20 @@ CONFIGURATIONS: Final = {
             ),
             cached_only=CACHED_ONLY_NAMES,
         ),
+        Configuration(
+            "stopped-clock",
+            _layered,
+            Mix(
+                collections=(CACHED_ONLY,),
+                faults=("commit rolled back", "commit refused", "evict", "evict", "kill", "change late"),
+                most_faults=8,
+                most_clients=5,
+                most_requests=4,
+                kinds=(*("put",) * 6, "delete item", "put item", "read", "item", "news", "modified"),
+                clock_stands=True,
+            ),
+            cached_only=CACHED_ONLY_NAMES,
+        ),
         Configuration("plain-sql", _plain, Mix(faults=_SQL_FAULTS), heals=False),
     )
 }

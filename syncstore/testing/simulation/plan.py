@@ -94,7 +94,8 @@ KINDS: Final = (
 class Mix(NamedTuple):
     """What histories of a configuration are made of. There are at most three processes.
 
-    Eager clients wait but fractions of a second, and mostly try again what was not answered.
+    Eager clients wait but fractions of a second, and mostly try again what was not answered. While the clock stands
+    times are drawn each one after the last, so that one which was rolled back is drawn again.
     """
 
     collections: tuple[str, ...] = COLLECTIONS
@@ -105,6 +106,7 @@ class Mix(NamedTuple):
     kinds: tuple[str, ...] = KINDS
     least_processes: int = 1
     eager: bool = False
+    clock_stands: bool = False
 
 
 _IDS: Final = ("a", "b", "c")
@@ -129,7 +131,7 @@ def draw(seed: int, mix: Mix) -> Plan:
     if number() < 0.75:
         prelude = make.several("p", 1 + int(number() * 3), readers=0.3)
     count = sum(len(client.requests) for client in clients)
-    return Plan(
+    plan = Plan(
         seed,
         seed,
         random.choice(("random", "random", "sticky", "priorities")),
@@ -145,6 +147,7 @@ def draw(seed: int, mix: Mix) -> Plan:
         probe_interval=random.choice((0.2, 1.5)),
         quota=20 if number() < 0.04 else None,
     )
+    return plan._replace(tick=0, pause=0.0) if mix.clock_stands else plan
 
 
 def _draw_faults(random: Random, mix: Mix, requests: int) -> list[Fault]:
@@ -167,6 +170,8 @@ class _Requests:
         self._expiry = expiry
         self._large = large
         self._pauses = (0.0, 0.05, 0.2, 0.6) if mix.eager else (0.0, 0.0, 0.0, 0.01, 0.3, 1.5)
+        if mix.clock_stands:
+            self._pauses = (0.0,)
         self._retries = 0.8 if mix.eager else 0.3
 
     def several(self, who: str, count: int, readers: float = 0.0) -> tuple[Request, ...]:
