@@ -10,7 +10,7 @@ import itertools
 import os
 from collections.abc import Iterator
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn, Protocol, TypeVar
 
 import pytest
 
@@ -34,9 +34,9 @@ pytest.register_assert_rewrite(
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from syncstore.testing.processes import ChildProcess
+    from syncstore.testing.zookeeper_servers import ZooKeeperEnsemble, ZooKeeperServer
 
-    Server = TypeVar("Server", bound=ChildProcess)
+    Server = TypeVar("Server", bound="Startable")
 
 DATABASES = ("sqlite", "mysql", "postgresql")
 _DRIVERS = {
@@ -44,6 +44,16 @@ _DRIVERS = {
     "postgresql": ("psycopg", "psycopg"),
 }
 _numbers = itertools.count(1)
+
+
+class Startable(Protocol):
+    """A server, or several that are started as one."""
+
+    def start(self) -> object:
+        """Run it, and return when it answers."""
+
+    def close(self) -> None:
+        """End it, and remove its data."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -130,6 +140,24 @@ def postgres_server() -> Iterator[PostgresServer]:
     need_driver("postgresql")
     with started(PostgresServer) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def zookeeper_server() -> Iterator[ZooKeeperServer]:
+    """A ZooKeeper for the whole run. Tests that freeze or kill one start their own."""
+    from syncstore.testing.zookeeper_servers import ZooKeeperServer
+
+    with started(ZooKeeperServer) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def zookeeper_ensemble() -> Iterator[ZooKeeperEnsemble]:
+    """Three ZooKeepers for a module. A test that kills some starts them again with `start`."""
+    from syncstore.testing.zookeeper_servers import ZooKeeperEnsemble
+
+    with started(ZooKeeperEnsemble) as ensemble:
+        yield ensemble
 
 
 @pytest.fixture(scope="module")

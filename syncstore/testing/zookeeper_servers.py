@@ -17,6 +17,7 @@ from kazoo.client import KazooClient
 
 from syncstore.testing.processes import HOST, ChildProcess, ProgramMissing, StartFailed, free_port
 from syncstore.testing.servers import find_program
+from syncstore.zookeeper.cluster import Cluster
 
 _JARS = (
     (Path("/usr/share/java/zookeeper.jar"), "libzookeeper-java"),
@@ -214,11 +215,16 @@ class ZooKeeperEnsemble:
         raise StartFailed("zookeeper", f"has had no {mode} for {self.deadline} s", "")
 
 
-def expire(hosts: str, client_id: tuple[int, bytes]) -> None:
-    """End a session as if it had expired: connect as its client, and close it. Returns when the servers know.
+def expire(hosts: str, cluster: Cluster) -> None:
+    """End a cluster's session as if it had expired: connect as its client, and close it.
 
-    `client_id` is kazoo's, of a connected client.
+    Returns when the servers know; the cluster's own client hears of it a moment later. Raises LookupError when it
+    is not connected.
     """
+    connection = cluster.connection
+    client_id = connection.client.client_id if connection else None
+    if client_id is None:
+        raise LookupError("no session to expire")
     double: Any = KazooClient(hosts, client_id=client_id, timeout=10)
     double.start(timeout=20)
     double.stop()

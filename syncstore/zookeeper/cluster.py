@@ -59,7 +59,7 @@ class Cluster:
     def _begin(self) -> None:
         self._pid = os.getpid()
         self.gate = Gate()
-        self._connection: Connection | None = None
+        self.connection: Connection | None = None  # the present one; for who knows what it does
         self._opened_at = 0.0
         self._lock = threading.Lock()
         self._reviver: threading.Thread | None = None
@@ -85,7 +85,7 @@ class Cluster:
             if handle is not None:
                 return handle
             gate.leave()
-            old = self._connection
+            old = self.connection
             if old is None or old.failed:
                 self._replace(old, deadline)
 
@@ -95,7 +95,7 @@ class Cluster:
         gate = self.gate
         if not gate.try_enter():
             raise ZKBusy(self.ensemble.name, "its client is being replaced")
-        connection = self._connection
+        connection = self.connection
         if connection is not None and connection.state is State.CONNECTED and connection.prepared:
             return self._handle(connection, gate)
         gate.leave()
@@ -106,7 +106,7 @@ class Cluster:
 
     def status(self) -> Status:
         """What there is to say now. Asks nobody."""
-        connection = self._connection
+        connection = self.connection
         return Status(
             self.ensemble.name,
             connection.state if connection else None,
@@ -124,13 +124,13 @@ class Cluster:
         self._closed = True
         self.reaper.close()
         self.watches.close("ended with its cluster, which was closed")
-        connection, self._connection = self._connection, None
+        connection, self.connection = self.connection, None
         if connection is not None and self._pid == os.getpid():
             connection.shut_now()
 
     def drop_after_fork(self) -> None:
         """In a child: forget the parent's connection, without a word to the servers."""
-        inherited = self._connection
+        inherited = self.connection
         self.gate.drop_after_fork()  # for a handle that this thread held, and may yet release
         self._begin()
         self.watches.drop_after_fork()
@@ -148,7 +148,7 @@ class Cluster:
 
     def _acquired(self, gate: Gate, deadline: float) -> Handle | None:
         """Inside the gate: a handle, or None when the connection must be replaced first."""
-        connection = self._connection
+        connection = self.connection
         nested = gate.depth > 1
         if connection is None or connection.failed:
             if not nested:
@@ -180,20 +180,20 @@ class Cluster:
         with self.gate.exclusive(deadline, patience) as entered:
             if not entered:
                 raise ZKTimeout(self.ensemble.name, "its client is being replaced")
-            if self._connection is not old or self._closed:
+            if self.connection is not old or self._closed:
                 return
             self._generation += 1
             connection = Connection(self.ensemble, self._generation, self._notified, self._in_callback)
             connection.open()
             self._opened_at = time.monotonic()
-            self._connection = connection
+            self.connection = connection
         if old is not None:
             log.warning("ZooKeeper cluster %s: a new session, since %s", self.ensemble.name, old.end_reason)
             old.shut()
 
     def _notified(self, connection: Connection, state: State) -> None:
         """On the client's own thread: must not wait."""
-        if connection is not self._connection and state is not State.CONNECTED:
+        if connection is not self.connection and state is not State.CONNECTED:
             return
         self.watches.tell(connection, state)
         if state is not State.CONNECTED and len(self.watches):
@@ -220,6 +220,6 @@ class Cluster:
             pause.wait(_REVIVE_STEP)
         with self._lock:
             self._reviver = None
-        connection = self._connection
+        connection = self.connection
         if len(self.watches) and connection is not None and connection.state is not State.CONNECTED:
             self._revive()  # lost again before we had gone

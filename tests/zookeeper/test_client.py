@@ -1,0 +1,85 @@
+"""Nothing waits in the client for a connection, and no watch stays in it that nobody waits for."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from syncstore.testing.tcp_proxy import SILENT, WELL, TcpProxy
+from syncstore.testing.zookeeper_servers import ZooKeeperServer
+from syncstore.zookeeper.client import NotSent, requests
+from syncstore.zookeeper.clusters import Clusters
+from syncstore.zookeeper.connection import State
+from syncstore.zookeeper.errors import ZKUnavailable
+from syncstore.zookeeper.reaper import Reaper
+
+
+def await_that(condition: Any, seconds: float = 20.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"not within {seconds} s"
+        time.sleep(0.002)
+
+
+def test_a_request_without_a_connection_is_refused_and_never_sent(
+    opened: Any, zookeeper_server: ZooKeeperServer
+) -> None:
+    with TcpProxy(zookeeper_server.port) as proxy:
+        clusters: Clusters = opened(proxy.address, session_timeout=10.0, connect_timeout=0.3)
+        zk = clusters.acquire("main")
+        connection = clusters["main"].connection
+        assert connection is not None
+        proxy.fault = SILENT
+        proxy.cut()
+        await_that(lambda: connection.state is State.SUSPENDED)
+
+        answer = connection.client.ask(requests.Create("/never", b"", connection.client.acl, 0))
+        assert isinstance(answer.exception, NotSent)
+        begun = time.monotonic()
+        with pytest.raises(ZKUnavailable, match="not connected") as caught:
+            zk.create("/never", timeout=0.2)
+        assert 0.2 <= time.monotonic() - begun < 1.2
+        assert not caught.value.maybe_done
+
+        proxy.fault = WELL
+        proxy.cut()  # what was swallowed leaves the attempts out of step
+        await_that(lambda: connection.state is State.CONNECTED)
+        assert zk.exists("/never", timeout=10) is None
+        assert zk.generation == 1
+        assert connection.connects == 2
+        zk.release()
+
+
+def test_a_granted_session_timeout_is_the_servers(opened: Any, zookeeper_server: ZooKeeperServer) -> None:
+    with opened(zookeeper_server.hosts, session_timeout=60.0).acquire("main") as zk:
+        assert zk.session_timeout == 20.0
+    with opened(zookeeper_server.hosts, session_timeout=0.1).acquire("main") as zk:
+        assert zk.session_timeout == 1.0
+
+
+def test_pings_prove_that_the_session_lives(opened: Any, zookeeper_server: ZooKeeperServer) -> None:
+    with opened(zookeeper_server.hosts, session_timeout=1.0).acquire("main") as zk:
+        before = zk.proof
+        await_that(lambda: zk.proof > before)
+        assert zk.proof <= time.monotonic()
+
+
+def test_a_password_is_never_logged(
+    opened: Any, zookeeper_server: ZooKeeperServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    from syncstore.zookeeper.ensemble import Digest
+
+    caplog.set_level("DEBUG")
+    with opened(zookeeper_server.hosts, auth=Digest("me", "s3cret")).acquire("main") as zk:
+        zk.create("/secretly", b"v4lue")
+        zk.delete("/secretly")
+    assert caplog.text
+    assert "s3cret" not in caplog.text
+    assert "v4lue" not in caplog.text
+
+
+def test_an_empty_prefix_is_not_reaped() -> None:
+    with pytest.raises(ValueError, match="everything"):
+        Reaper("main", lambda _: None).remove("/", "")  # type: ignore[arg-type, return-value]
