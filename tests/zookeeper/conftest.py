@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
+from uuid import uuid4
 
 import pytest
 
@@ -35,10 +36,9 @@ def opened() -> Iterator[Open]:
 
 
 @pytest.fixture
-def clusters(opened: Open, zookeeper_server: ZooKeeperServer, request: pytest.FixtureRequest) -> Clusters:
+def clusters(opened: Open, zookeeper_server: ZooKeeperServer) -> Clusters:
     """On the shared server, each test below a path of its own."""
-    name = "".join(letter if letter.isalnum() else "-" for letter in request.node.name)[:60]
-    return opened(zookeeper_server.hosts, chroot=f"/{name}")
+    return opened(zookeeper_server.hosts, chroot=f"/{uuid4().hex}")
 
 
 @pytest.fixture(autouse=True)

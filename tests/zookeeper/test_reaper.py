@@ -1,0 +1,208 @@
+"""What a call creates after its caller has left is removed, and nothing else is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from syncstore.testing.plugin import started
+from syncstore.testing.tcp_proxy import WELL, Fault, TcpProxy
+from syncstore.testing.zookeeper_servers import ZooKeeperServer
+from syncstore.zookeeper.clusters import Clusters
+from syncstore.zookeeper.connection import State
+from syncstore.zookeeper.errors import NodeExists, ZKTimeout, ZKUnavailable
+from syncstore.zookeeper.handle import Handle
+
+LONG = 20.0
+NO_ANSWERS = Fault(swallow_replies=True)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ZooKeeperServer]:
+    """One that tests may freeze."""
+    with started(ZooKeeperServer) as running:
+        yield running
+
+
+@pytest.fixture
+def chroot() -> str:
+    return f"/{uuid4().hex}"
+
+
+@pytest.fixture
+def proxy(server: ZooKeeperServer) -> Iterator[TcpProxy]:
+    with TcpProxy(server.port) as running:
+        yield running
+
+
+@pytest.fixture
+def ours(opened: Any, proxy: TcpProxy, chroot: str) -> Clusters:
+    """Through the proxy."""
+    clusters: Clusters = opened(proxy.address, chroot=chroot, session_timeout=2.0)
+    return clusters
+
+
+@pytest.fixture
+def others(opened: Any, server: ZooKeeperServer, chroot: str) -> Clusters:
+    """On the same server, past the proxy."""
+    clusters: Clusters = opened(server.hosts, chroot=chroot, session_timeout=20.0)
+    return clusters
+
+
+def await_that(condition: Callable[[], object], seconds: float = LONG) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"not within {seconds} s"
+        time.sleep(0.005)
+
+
+def names(clusters: Clusters) -> list[str]:
+    with clusters.acquire("main", LONG) as zk:
+        zk.sync(timeout=LONG)
+        return sorted(zk.children("/", timeout=LONG))
+
+
+def reaped(clusters: Clusters) -> bool:
+    return clusters.status()["main"].doubtful == 0
+
+
+EACH = pytest.mark.parametrize(
+    "facts",
+    [
+        {"ephemeral": True, "sequence": True},
+        {"ephemeral": True},
+        {"unique": True},
+        {"sequence": True},
+    ],
+    ids=str,
+)
+
+
+@EACH
+def test_what_a_frozen_server_creates_late_is_removed(
+    ours: Clusters, server: ZooKeeperServer, facts: dict[str, bool]
+) -> None:
+    with ours.acquire("main", LONG) as zk:
+        zk.create("/stays")
+        server.freeze()
+        try:
+            with pytest.raises(ZKTimeout) as caught:
+                zk.create("/c0ffee-", timeout=0.2, **facts)
+            assert caught.value.maybe_done
+        finally:
+            server.thaw()
+    await_that(lambda: reaped(ours))
+    assert names(ours) == ["stays"]
+
+
+@EACH
+def test_what_was_created_on_a_connection_that_broke_is_removed(
+    ours: Clusters, others: Clusters, proxy: TcpProxy, facts: dict[str, bool]
+) -> None:
+    with ours.acquire("main", LONG) as zk:
+        session = zk.session_id
+        proxy.fault = NO_ANSWERS
+        with pytest.raises(ZKTimeout):
+            zk.create("/c0ffee-", timeout=0.2, **facts)
+        await_that(lambda: len(names(others)) == 1)
+        proxy.fault = WELL
+        proxy.cut()
+        await_that(lambda: names(others) == [])
+        assert zk.session_id == session
+    await_that(lambda: reaped(ours))
+    assert names(others) == []
+
+
+def test_a_lasting_node_that_is_told_of_late_is_removed(ours: Clusters, server: ZooKeeperServer) -> None:
+    with ours.acquire("main", LONG) as zk:
+        server.freeze()
+        try:
+            with pytest.raises(ZKTimeout):
+                zk.create("/plain", timeout=0.2)
+        finally:
+            server.thaw()
+    await_that(lambda: reaped(ours))
+    assert names(ours) == []
+
+
+def test_a_lasting_node_that_may_be_anybodys_stays(
+    ours: Clusters, others: Clusters, proxy: TcpProxy
+) -> None:
+    with ours.acquire("main", LONG) as zk:
+        proxy.fault = NO_ANSWERS
+        with pytest.raises(ZKTimeout):
+            zk.create("/plain", timeout=0.2)
+        proxy.fault = WELL
+        proxy.cut()
+        await_that(lambda: reaped(ours))
+        assert zk.exists("/plain", timeout=LONG) is not None
+    assert names(others) == ["plain"]
+
+
+def test_an_ephemeral_node_of_another_session_stays(
+    ours: Clusters, others: Clusters, proxy: TcpProxy
+) -> None:
+    with others.acquire("main", LONG) as theirs, ours.acquire("main", LONG) as zk:
+        proxy.fault = Fault(swallow_requests=True)
+        with pytest.raises(ZKTimeout):
+            zk.create("/wanted", ephemeral=True, timeout=0.2)
+        made = theirs.create("/wanted", ephemeral=True)
+        proxy.fault = WELL
+        proxy.cut()
+        await_that(lambda: reaped(ours))
+        assert theirs.exists("/wanted") == made.stat
+
+
+@pytest.mark.parametrize("succeeds", [True, False])
+def test_a_node_that_the_caller_then_knows_of_stays(
+    ours: Clusters, proxy: TcpProxy, succeeds: bool
+) -> None:
+    with ours.acquire("main", LONG) as zk:
+        proxy.fault = Fault(swallow_requests=True) if succeeds else NO_ANSWERS
+        with pytest.raises(ZKTimeout):
+            zk.create("/mine", ephemeral=True, timeout=0.2)
+        proxy.fault = WELL
+        proxy.cut()
+        again(zk, "/mine")
+        await_that(lambda: reaped(ours))
+        assert zk.exists("/mine", timeout=LONG) is not None
+
+
+def again(zk: Handle, path: str) -> None:
+    while True:
+        try:
+            zk.create(path, ephemeral=True, timeout=LONG)
+        except NodeExists:
+            return
+        except ZKUnavailable:  # sent just before the cut was noticed
+            continue
+        return
+
+
+def test_what_is_given_up_is_removed_by_its_name(clusters: Clusters) -> None:
+    with clusters.acquire("main", LONG) as zk:
+        zk.ensure("/queue")
+        for name in ("c0ffee-w-", "c0ffee-r-", "decaf-w-"):
+            zk.create(f"/queue/{name}", ephemeral=True, sequence=True)
+        zk.reap("/queue", "c0ffee-")
+        await_that(lambda: len(zk.children("/queue")) == 1)
+        assert zk.children("/queue")[0].startswith("decaf-")
+
+
+def test_it_goes_on_when_the_cluster_is_back(ours: Clusters, others: Clusters, proxy: TcpProxy) -> None:
+    connection = None
+    with ours.acquire("main", LONG) as zk:
+        zk.ensure("/queue")
+        zk.create("/queue/c0ffee-", ephemeral=True, sequence=True)
+        connection = ours["main"].connection
+        proxy.refuse()
+        proxy.cut()
+        await_that(lambda: connection is not None and connection.state is State.SUSPENDED)
+        zk.reap("/queue", "c0ffee-")
+    proxy.accept()
+    with others.acquire("main", LONG) as theirs:
+        await_that(lambda: theirs.children("/queue") == [])
