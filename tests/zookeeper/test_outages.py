@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -86,9 +87,12 @@ def test_killing_the_leader_keeps_the_session_and_its_nodes(
         assert second > first  # what fences go by grows over elections
 
 
+@pytest.mark.parametrize("session_timeout", [1.5, pytest.param(4.0, marks=pytest.mark.soak)])
 def test_without_a_quorum_every_call_ends_in_time_and_nothing_comes_later(
-    ours: Clusters, ensemble: ZooKeeperEnsemble
+    opened: Any, ensemble: ZooKeeperEnsemble, session_timeout: float
 ) -> None:
+    """Shorter than the outage and longer: the session is a new one, or the same."""
+    ours: Clusters = opened(ensemble.hosts, chroot=f"/{uuid4().hex}", session_timeout=session_timeout)
     with ours.acquire("main", LONG) as zk:
         zk.ensure("/queue")
         zk.create("/there")
@@ -106,6 +110,8 @@ def test_without_a_quorum_every_call_ends_in_time_and_nothing_comes_later(
             ends_in_time(call, quick)
         for server in two:
             server.kill9()
+        (alone,) = (server for server in ensemble.servers if server.alive)
+        await_that(lambda: not alone.mode)  # it still answers readers until it knows
         await_that(lambda: zk.state is not State.CONNECTED)
 
         for call in [
@@ -120,13 +126,11 @@ def test_without_a_quorum_every_call_ends_in_time_and_nothing_comes_later(
             lambda: zk.transaction([], timeout=quick),
             lambda: zk.watch("/there", timeout=quick),
             lambda: seen.wait(quick),
-            lambda: ours.acquire("main", quick).release(),
-            lambda: ours.try_acquire("main"),
         ]:
             ends_in_time(call, quick)
-        begun = time.monotonic()
         seen.destroy()
-    assert time.monotonic() - begun < SLACK
+    ends_in_time(lambda: ours.acquire("main", quick), quick)
+    ends_in_time(lambda: ours.try_acquire("main"), 0)
 
     ensemble.start()
 
@@ -142,7 +146,7 @@ def test_without_a_quorum_every_call_ends_in_time_and_nothing_comes_later(
 def ends_in_time(call: Callable[[], object], timeout: float) -> None:
     begun = time.monotonic()
     with pytest.raises((ZKUnavailable, WatchTimeout)):
-        assert call() == "never", call.__code__.co_names
+        call()
     assert time.monotonic() - begun < timeout + SLACK
 
 
@@ -180,7 +184,7 @@ def test_sixteen_threads_meet_nothing_but_unavailability_while_servers_restart(
         while not stop.is_set():
             try:
                 with ours.acquire("main") as zk:
-                    path = zk.create(f"/w{number}-", ephemeral=True, sequence=True).path
+                    path = zk.create(f"/w-{uuid4().hex}-", ephemeral=True, sequence=True).path
                     assert zk.get(path).stat.owner == zk.session_id
                     with ours.acquire("main") as nested:
                         nested.watch(path, "exists").destroy()

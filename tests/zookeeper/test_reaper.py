@@ -42,7 +42,7 @@ def proxy(server: ZooKeeperServer) -> Iterator[TcpProxy]:
 @pytest.fixture
 def ours(opened: Any, proxy: TcpProxy, chroot: str) -> Clusters:
     """Through the proxy."""
-    clusters: Clusters = opened(proxy.address, chroot=chroot, session_timeout=2.0)
+    clusters: Clusters = opened(proxy.address, chroot=chroot, session_timeout=1.0)
     return clusters
 
 
