@@ -11,6 +11,7 @@ import pytest
 from syncstore.errors import ConfigError
 from syncstore.settings import Address, Settings, parse_address, read_settings, schema
 from syncstore.settings.values import CacheAddress
+from syncstore.zookeeper.ensemble import Digest, Ensemble, Host
 
 HERE = Path("/nowhere/at/all")
 
@@ -319,6 +320,66 @@ REFUSED_TOGETHER: list[tuple[dict[str, str], str]] = [
 @pytest.mark.parametrize(("ini", "words"), REFUSED_TOGETHER)
 def test_it_refuses_what_cannot_be_right_together(ini: dict[str, str], words: str) -> None:
     assert words in refusal(ini)
+
+
+# -- ZooKeeper clusters, whose keys have a name in them
+
+ZK = {"zk.clusters": "main test_2", "zk.main.hosts": "zk1:2181,zk2", "zk.test_2.hosts": "localhost:2182"}
+
+
+def test_clusters_have_what_their_keys_say_and_else_the_defaults() -> None:
+    settings = read(
+        ZK
+        | {
+            "zk.main.session_timeout_ms": "6000",
+            "zk.main.op_timeout_ms": "1500",
+            "zk.main.connect_timeout_ms": "500",
+            "zk.main.chroot": "/sync",
+            "zk.main.auth": "digest:me:hunter2",
+        }
+    )
+    main, test = settings.zookeeper
+    assert main == Ensemble(
+        "main", (Host("zk1"), Host("zk2")), 6.0, 1.5, 0.5, "/sync", Digest("me", "hunter2")
+    )
+    assert test == Ensemble("test_2", (Host("localhost", 2182),), 4.0, 2.0, 3.0, "", None)
+    assert "hunter2" not in repr(settings)
+    assert read({}).zookeeper == ()
+
+
+def test_the_environment_and_files_name_clusters_too(tmp_path: Path) -> None:
+    (tmp_path / "auth").write_text("digest:me:hunter2\n", encoding="utf-8")
+    environment = {"SYNCSTORE_ZK__MAIN__HOSTS": "other", "SYNCSTORE_ZK__TEST_2__AUTH_FILE": "auth"}
+    main, test = read(ZK | {"zk.test_2.auth": "digest:x:y"}, environment, here=tmp_path).zookeeper
+    assert main.hosts == (Host("other"),)
+    assert test.auth == Digest("me", "hunter2")
+
+
+@pytest.mark.parametrize(
+    ("ini", "words"),
+    [
+        ({"zk.clusters": "main main"}, "zk.clusters = main main: 'main' is there twice"),
+        ({"zk.clusters": "Main"}, "zk.clusters = Main: 'Main' is no name"),
+        ({"zk.clusters": "main other"}, "zk.other.hosts must name at least one server"),
+        ({"zk.main.hosts": ""}, "zk.main.hosts must name at least one server"),
+        ({"zk.main.hosts": "zk1:0"}, "zk.main.hosts = zk1:0: 'zk1:0' has no port from 1 to 65535"),
+        ({"zk.main.hosts": "zk1:65536"}, "zk.main.hosts = zk1:65536: 'zk1:65536' has no port"),
+        ({"zk.main.session_timeout_ms": "4s"}, "zk.main.session_timeout_ms = 4s: must be a whole number"),
+        ({"zk.main.op_timeout_ms": "0"}, "zk.main.op_timeout_ms = 0: must be a whole number"),
+        ({"zk.main.connect_timeout_ms": "1.5"}, "zk.main.connect_timeout_ms = 1.5: must be a whole number"),
+        ({"zk.main.chroot": "sync"}, "zk.main.chroot = sync: must be a path that begins with /"),
+        ({"zk.main.auth": "hunter2"}, "zk.main.auth: must be digest:USER:SECRET"),
+        ({"zk.main.hots": "zk1"}, "unknown setting 'zk.main.hots': is zk.main.hosts meant?"),
+        ({"zk.other.chroot": "/x"}, "zk.other.chroot: zk.clusters does not name 'other'"),
+        ({"zk..hosts": "zk1"}, "unknown setting 'zk..hosts'"),
+        ({"zk.<name>.hosts": "zk1"}, "zk.<name>.hosts: zk.clusters does not name '<name>'"),
+        ({"zk.main.hosts_file": "x"}, "unknown setting 'zk.main.hosts_file'"),
+    ],
+)
+def test_it_refuses_clusters_and_names_the_key(ini: dict[str, str], words: str) -> None:
+    message = refusal({"zk.clusters": "main", "zk.main.hosts": "zk1"} | ini)
+    assert words in message
+    assert "hunter2" not in message
 
 
 def test_the_length_of_a_lease_matters_only_where_there_are_leases() -> None:

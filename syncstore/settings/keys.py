@@ -11,6 +11,7 @@ from typing import Any
 from syncstore.errors import ConfigError
 from syncstore.limits import Limits
 from syncstore.settings import values
+from syncstore.zookeeper import ensemble
 
 
 def setting(
@@ -29,6 +30,17 @@ def setting(
             "shown": shown,
         },
     )
+
+
+def named_setting(
+    key: str, parse: Callable[[str], Any], default: Any, doc: str, *, secret: bool = False, shown: str = ""
+) -> Any:
+    """A key that is there once for each name, where it has `<name>`. The value is a mapping by name.
+
+    `default` is for a name whose key is not set; the mapping does not hold it.
+    """
+    made = setting(key, parse, default, doc, secret=secret, shown=shown)
+    return field(default_factory=lambda: MappingProxyType({}), repr=made.repr, metadata=made.metadata)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -335,7 +347,7 @@ class Settings:
         "batch.lifetime", values.number(1, 10**9), 7200, "Seconds after which an open batch is forgotten."
     )
 
-    # -- locks and faults
+    # -- locks
     lock_backend: str = setting(
         "lock.backend",
         values.one_of("sql", "memcached"),
@@ -367,6 +379,54 @@ class Settings:
         "The memcached that keeps the locks, where it is another one than the cache's.",
         shown="that of `memcached.servers`",
     )
+
+    # -- ZooKeeper
+    zk_clusters: tuple[str, ...] = setting(
+        "zk.clusters",
+        ensemble.parse_names,
+        (),
+        "The names by which other settings know ZooKeeper clusters.",
+    )
+    zk_hosts: Mapping[str, tuple[ensemble.Host, ...]] = named_setting(
+        "zk.<name>.hosts",
+        ensemble.parse_hosts,
+        (),
+        "The servers of the cluster, `HOST:PORT,HOST:PORT`.",
+        shown="must be set",
+    )
+    zk_session_timeout_ms: Mapping[str, int] = named_setting(
+        "zk.<name>.session_timeout_ms",
+        values.number(1, 3_600_000),
+        ensemble.DEFAULT_SESSION_TIMEOUT_MS,
+        "Milliseconds after which ZooKeeper takes a silent process for dead; its servers have bounds of their own.",
+    )
+    zk_op_timeout_ms: Mapping[str, int] = named_setting(
+        "zk.<name>.op_timeout_ms",
+        values.number(1, 3_600_000),
+        ensemble.DEFAULT_OP_TIMEOUT_MS,
+        "Milliseconds to wait for an answer.",
+    )
+    zk_connect_timeout_ms: Mapping[str, int] = named_setting(
+        "zk.<name>.connect_timeout_ms",
+        values.number(1, 3_600_000),
+        ensemble.DEFAULT_CONNECT_TIMEOUT_MS,
+        "Milliseconds to wait for a connection to one of its servers.",
+    )
+    zk_chroot: Mapping[str, str] = named_setting(
+        "zk.<name>.chroot",
+        ensemble.parse_chroot,
+        "",
+        "The path below which everything of ours is kept, such as `/sync`; it is made when it is missing.",
+    )
+    zk_auth: Mapping[str, ensemble.Digest | None] = named_setting(
+        "zk.<name>.auth",
+        ensemble.parse_auth,
+        None,
+        "Who we are, `digest:USER:SECRET`; nobody else may then read or change what we create.",
+        secret=True,
+    )
+
+    # -- faults
     retry_after_conflict: int = setting(
         "retry_after.conflict",
         values.number(1, 86400),
@@ -499,7 +559,31 @@ class Settings:
             )
         if self.cache_provider == "memcached" and self.memcached_retry_interval < self.memcached_state_lease:
             raise ConfigError("memcached.retry_interval must not be less than memcached.state_lease")
+        for one in schema():
+            before, named, after = one.metadata["key"].partition("<name>")
+            for name in getattr(self, one.name) if named else ():
+                if name not in self.zk_clusters:
+                    raise ConfigError(f"{before}{name}{after}: zk.clusters does not name {name!r}")
+        for name in self.zk_clusters:
+            if not self.zk_hosts.get(name):
+                raise ConfigError(f"zk.{name}.hosts must name at least one server, as HOST:PORT")
         self.limits.check()
+
+    @property
+    def zookeeper(self) -> tuple[ensemble.Ensemble, ...]:
+        """The ZooKeeper clusters that `zk.clusters` names."""
+        return tuple(
+            ensemble.Ensemble(
+                name,
+                self.zk_hosts[name],
+                self.zk_session_timeout_ms.get(name, ensemble.DEFAULT_SESSION_TIMEOUT_MS) / 1000,
+                self.zk_op_timeout_ms.get(name, ensemble.DEFAULT_OP_TIMEOUT_MS) / 1000,
+                self.zk_connect_timeout_ms.get(name, ensemble.DEFAULT_CONNECT_TIMEOUT_MS) / 1000,
+                self.zk_chroot.get(name, ""),
+                self.zk_auth.get(name),
+            )
+            for name in self.zk_clusters
+        )
 
     @property
     def limits(self) -> Limits:

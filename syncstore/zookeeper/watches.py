@@ -326,9 +326,7 @@ class Watches:
 class _Shot:
     """One arming of a watch on one connection: what the client calls, once."""
 
-    def __init__(
-        self, watch: Watch, connection: Connection, on: On, full: str
-    ) -> None:
+    def __init__(self, watch: Watch, connection: Connection, on: On, full: str) -> None:
         self.connection = connection
         self.spent = False
         self.table = "_child_watchers" if on == "children" else "_data_watchers"

@@ -232,7 +232,9 @@ def test_it_is_busy_at_once_while_another_replaces(clusters: Clusters) -> None:
     assert min(took) < 0.005
 
 
-def test_an_ended_client_leaves_no_socket_behind(clusters: Clusters, zookeeper_server: ZooKeeperServer) -> None:
+def test_an_ended_client_leaves_no_socket_behind(
+    clusters: Clusters, zookeeper_server: ZooKeeperServer
+) -> None:
     use(clusters)
     before = sockets()
     for generation in range(2, 5):

@@ -11,7 +11,6 @@ from syncstore.zookeeper.ensemble import (
     parse_auth,
     parse_chroot,
     parse_hosts,
-    parse_milliseconds,
     parse_names,
 )
 
@@ -20,13 +19,13 @@ def test_hosts_are_separated_by_commas_and_have_a_default_port() -> None:
     hosts = parse_hosts("zk1:2182, zk2,[::1]:2183,[::1]")
     assert hosts == (Host("zk1", 2182), Host("zk2", 2181), Host("::1", 2183), Host("::1", 2181))
     assert str(hosts[2]) == "[::1]:2183"
+    assert parse_hosts(" ") == ()
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "must be HOST:PORT"),
-        (" ", "must be HOST:PORT"),
+        (",", "not HOST:PORT"),
         ("zk1:2181,", "not HOST:PORT"),
         ("zk1:", "no port"),
         ("zk1:0", "no port"),
@@ -56,17 +55,9 @@ def test_names_are_separated_by_spaces_and_each_is_there_once() -> None:
         parse_names("main test main")
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "4s", "4000ms", "1.5", "", "1e3", "٣", "1_000", "3600001"])
-def test_a_timeout_is_digits_alone(text: str) -> None:
-    with pytest.raises(ValueError, match="whole number of milliseconds"):
-        parse_milliseconds(text)
-
-
-def test_a_timeout_is_in_milliseconds() -> None:
-    assert parse_milliseconds(" 4000 ") == 4.0
-
-
-@pytest.mark.parametrize("text", ["sync", "/sync/", "//sync", "/a/../b", "/a/./b", "/a b", "/é", "/zookeeper/x"])
+@pytest.mark.parametrize(
+    "text", ["sync", "/sync/", "//sync", "/a/../b", "/a/./b", "/a b", "/é", "/zookeeper/x"]
+)
 def test_it_refuses_a_chroot(text: str) -> None:
     with pytest.raises(ValueError, match=r"must be a path|belongs to ZooKeeper"):
         parse_chroot(text)
@@ -77,7 +68,9 @@ def test_a_chroot_is_a_path_or_nothing() -> None:
     assert parse_chroot("") == parse_chroot("/") == ""
 
 
-@pytest.mark.parametrize("text", ["me:secret", "sasl:me:secret", "digest:me", "digest::secret", "digest:me:sec ret"])
+@pytest.mark.parametrize(
+    "text", ["me:secret", "sasl:me:secret", "digest:me", "digest::secret", "digest:me:sec ret"]
+)
 def test_it_refuses_an_auth_without_quoting_it(text: str) -> None:
     with pytest.raises(ValueError, match="must be digest:USER:SECRET") as caught:
         parse_auth(text)

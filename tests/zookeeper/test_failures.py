@@ -52,7 +52,13 @@ def test_no_answer_of_zookeeper_marks_the_cluster_failed(clusters: Clusters) -> 
 
 
 def test_what_cannot_be_asked_is_answered_with_503() -> None:
-    for kind in (errors.ZKUnavailable, errors.ZKTimeout, errors.SessionEnded, errors.ZKBusy, errors.WatchClosed):
+    for kind in (
+        errors.ZKUnavailable,
+        errors.ZKTimeout,
+        errors.SessionEnded,
+        errors.ZKBusy,
+        errors.WatchClosed,
+    ):
         assert issubclass(kind, Unavailable)
 
 

@@ -139,5 +139,10 @@ def test_faults_of_the_caller_are_refused() -> None:
     with pytest.raises(RuntimeError, match="not inside"):
         gate.leave()
     gate.enter(soon())
-    with in_thread(lambda: pytest.raises(RuntimeError, gate.leave)), pytest.raises(RuntimeError, match="cannot wait"):
+
+    def leave() -> None:
+        with pytest.raises(RuntimeError, match="not inside"):
+            gate.leave()
+
+    with in_thread(leave), pytest.raises(RuntimeError, match="cannot wait"):
         gate.exclusive(soon(), soon()).__enter__()

@@ -132,7 +132,7 @@ def test_paths_are_not_mended(clusters: Clusters, path: str) -> None:
     with clusters.acquire("main") as zk:
         for call in (zk.get, zk.exists, zk.children, zk.create, zk.delete, zk.ensure, zk.watch):
             with pytest.raises(BadArguments):
-                call(path)  # type: ignore[operator]
+                call(path)
 
 
 def test_paths_may_hold_what_zookeeper_allows(clusters: Clusters) -> None:

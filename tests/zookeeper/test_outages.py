@@ -101,7 +101,7 @@ def test_without_a_quorum_every_call_ends_in_time_and_nothing_comes_later(
         two = (ensemble.leader, ensemble.follower)
         for server in two:
             server.freeze()  # first frozen: requests that are sent now may yet be carried out
-        late = [
+        late: list[Callable[[], object]] = [
             lambda: zk.create("/queue/c0ffee-", ephemeral=True, sequence=True, timeout=quick),
             lambda: zk.create("/queue/c0ffee", ephemeral=True, timeout=quick),
             lambda: zk.create("/queue/c0ffee-lasting-", sequence=True, timeout=quick),
@@ -114,7 +114,7 @@ def test_without_a_quorum_every_call_ends_in_time_and_nothing_comes_later(
         await_that(lambda: not alone.mode)  # it still answers readers until it knows
         await_that(lambda: zk.state is not State.CONNECTED)
 
-        for call in [
+        calls: list[Callable[[], object]] = [
             *late,
             lambda: zk.get("/there", timeout=quick),
             lambda: zk.exists("/there", timeout=quick),
@@ -126,7 +126,8 @@ def test_without_a_quorum_every_call_ends_in_time_and_nothing_comes_later(
             lambda: zk.transaction([], timeout=quick),
             lambda: zk.watch("/there", timeout=quick),
             lambda: seen.wait(quick),
-        ]:
+        ]
+        for call in calls:
             ends_in_time(call, quick)
         seen.destroy()
     ends_in_time(lambda: ours.acquire("main", quick), quick)
@@ -205,10 +206,8 @@ def test_sixteen_threads_meet_nothing_but_unavailability_while_servers_restart(
         ensemble.servers[round_ % 3].restart()
         ensemble.await_serving()
         if round_ % 4 == 3 and ours["main"].connection is not None:
-            try:
+            with suppress(LookupError):
                 expire(ensemble.hosts, ours["main"])
-            except LookupError:
-                pass
         round_ += 1
     stop.set()
     for worker in workers:
@@ -227,4 +226,6 @@ def test_sixteen_threads_meet_nothing_but_unavailability_while_servers_restart(
 
 
 def sockets() -> int:
-    return sum(1 for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink() and "socket" in str(fd.readlink()))
+    return sum(
+        1 for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink() and "socket" in str(fd.readlink())
+    )

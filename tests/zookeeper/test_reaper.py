@@ -84,7 +84,7 @@ EACH = pytest.mark.parametrize(
 
 @EACH
 def test_what_a_frozen_server_creates_late_is_removed(
-    ours: Clusters, server: ZooKeeperServer, facts: dict[str, bool]
+    ours: Clusters, server: ZooKeeperServer, facts: dict[str, Any]
 ) -> None:
     with ours.acquire("main", LONG) as zk:
         zk.create("/stays")
@@ -101,7 +101,7 @@ def test_what_a_frozen_server_creates_late_is_removed(
 
 @EACH
 def test_what_was_created_on_a_connection_that_broke_is_removed(
-    ours: Clusters, others: Clusters, proxy: TcpProxy, facts: dict[str, bool]
+    ours: Clusters, others: Clusters, proxy: TcpProxy, facts: dict[str, Any]
 ) -> None:
     with ours.acquire("main", LONG) as zk:
         session = zk.session_id
@@ -129,9 +129,7 @@ def test_a_lasting_node_that_is_told_of_late_is_removed(ours: Clusters, server: 
     assert names(ours) == []
 
 
-def test_a_lasting_node_that_may_be_anybodys_stays(
-    ours: Clusters, others: Clusters, proxy: TcpProxy
-) -> None:
+def test_a_lasting_node_that_may_be_anybodys_stays(ours: Clusters, others: Clusters, proxy: TcpProxy) -> None:
     with ours.acquire("main", LONG) as zk:
         proxy.fault = NO_ANSWERS
         with pytest.raises(ZKTimeout):
@@ -158,9 +156,7 @@ def test_an_ephemeral_node_of_another_session_stays(
 
 
 @pytest.mark.parametrize("succeeds", [True, False])
-def test_a_node_that_the_caller_then_knows_of_stays(
-    ours: Clusters, proxy: TcpProxy, succeeds: bool
-) -> None:
+def test_a_node_that_the_caller_then_knows_of_stays(ours: Clusters, proxy: TcpProxy, succeeds: bool) -> None:
     with ours.acquire("main", LONG) as zk:
         proxy.fault = Fault(swallow_requests=True) if succeeds else NO_ANSWERS
         with pytest.raises(ZKTimeout):

@@ -233,7 +233,7 @@ def test_destroyed_watches_leave_nothing_in_the_client(clusters: Clusters) -> No
     with clusters.acquire("main", LONG) as zk:
         client = connection_of(clusters).client
         for number in range(1000):
-            kind: Kind = ("data", "exists", "children")[number % 3]  # type: ignore[assignment]
+            kind: Kind = ("data", "exists", "children")[number % 3]
             zk.watch(PATH if number % 2 else f"/other-{number}", kind).destroy()
         assert client.watches == 0
     assert clusters.status()["main"].watches == 0
