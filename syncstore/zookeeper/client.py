@@ -91,7 +91,7 @@ class Client(KazooClient):  # type: ignore[misc]  # kazoo has no types
         self.add_listener(self._tell)
 
     def ask(self, request: Any) -> Answer:
-        """Send a request if we are connected; the answer fails with NotSent if not. Never blocks."""
+        """Send a request if we are connected; the answer fails with NotSent if not. Not on the client's own thread."""
         answer = self.handler.async_result()
         self._call(request, answer)
         return answer
@@ -105,6 +105,10 @@ class Client(KazooClient):  # type: ignore[misc]  # kazoo has no types
     def on_watch_thread(self, function: Callable[..., None], *arguments: Any) -> None:
         """Call it there, after what was given there before."""
         self.handler.callback_queue.put(lambda: function(*arguments))
+
+    def on_completion_thread(self, function: Callable[..., None], *arguments: Any) -> None:
+        """Call it there: for what asks, which the client's own thread must not, since it may wait for that thread."""
+        self.handler.completion_queue.put(lambda: function(*arguments))
 
     @property
     def expired(self) -> bool:
@@ -145,12 +149,21 @@ class Client(KazooClient):  # type: ignore[misc]  # kazoo has no types
 
     # -- what kazoo calls
 
-    def _call(self, request: Any, async_object: Any) -> Any:
+    def _call(self, request: Any, async_object: Any) -> bool:
         with self._sending:
             if not self.may_send:
                 async_object.set_exception(NotSent())
                 return False
-            return super()._call(request, async_object)
+            self._queue.append((request, async_object))
+            line = self._connection._write_sock
+        # Without the lock: the send waits while the pair is full, for the thread that may want the lock to disconnect.
+        # A byte too many does no harm.
+        try:
+            line.send(b"\0")
+        except (OSError, AttributeError):  # closed meanwhile: what is in the queue is never sent
+            if not async_object.ready():
+                async_object.set_exception(kazoo_errors.ConnectionClosedError())
+        return True
 
     def _session_callback(self, state: Any) -> None:
         with self._sending:

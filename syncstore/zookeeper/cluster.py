@@ -126,7 +126,10 @@ class Cluster:
         self.watches.close("ended with its cluster, which was closed")
         connection, self.connection = self.connection, None
         if connection is not None and self._pid == os.getpid():
-            connection.shut_now()
+            if getattr(self._in_callback, "now", False):
+                connection.shut()  # which waits for the thread of the callback
+            else:
+                connection.shut_now()
 
     def drop_after_fork(self) -> None:
         """In a child: forget the parent's connection, without a word to the servers."""
@@ -180,13 +183,15 @@ class Cluster:
         with self.gate.exclusive(deadline, patience) as entered:
             if not entered:
                 raise ZKTimeout(self.ensemble.name, "its client is being replaced")
-            if self.connection is not old or self._closed:
+            if self.connection is not old:
                 return
             self._generation += 1
             connection = Connection(self.ensemble, self._generation, self._notified, self._in_callback)
             connection.open()
             self._opened_at = time.monotonic()
             self.connection = connection
+        if self._closed:
+            connection.shut()  # closed while it was made
         if old is not None:
             log.warning("ZooKeeper cluster %s: a new session, since %s", self.ensemble.name, old.end_reason)
             old.shut()

@@ -19,6 +19,8 @@ from syncstore.zookeeper.ensemble import Ensemble
 from syncstore.zookeeper.errors import NodeExists, SessionEnded, ZKTimeout, ZKUnavailable
 from syncstore.zookeeper.failures import Failure, refusal, sort
 
+_PAUSE = 0.02
+
 
 class State(Enum):
     """Where a connection is in its life."""
@@ -127,6 +129,9 @@ class Connection:
             except kazoo_errors.ZookeeperError as error:
                 failure = sort(error)
                 if failure is Failure.LOST and repeatable:
+                    # It was an answer if we are connected still: the servers are overwhelmed, or we have moved.
+                    if self.client.may_send:
+                        time.sleep(_PAUSE)
                     continue
                 if failure in (Failure.LOST, Failure.EXPIRED):
                     if doubt:

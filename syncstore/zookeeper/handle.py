@@ -191,7 +191,8 @@ class Handle:
         """Do all the steps, or none of them.
 
         The result of each: the path of what was created, the facts of what was set, None of what was checked or
-        deleted. Raises Refused, of the sort and with the place of the first step that could not be done.
+        deleted. Raises Refused, of the sort and with the place of the first step that could not be done. When no
+        answer comes, all or nothing of it may have been done; it is not taken back.
         """
         for step in steps:
             check_path(step.path)

@@ -131,30 +131,15 @@ class Watch:
     def arm(self, connection: Connection, deadline: float) -> None:
         """Read, remember, and be told of the next change. Raises ZKUnavailable."""
         self.generation = connection.generation
-        for _ in range(_ARMING_TRIES):
-            shot = self._shot(connection, "children" if self.kind == "children" else "exists")
-            try:
-                answer = connection.call(shot.request, self.path, deadline, repeatable=True)
-            except NoNode:
-                answer = None
-            except BaseException:
-                self._disarm()
-                raise
-            self.seen = _seen(answer)
-            if self.seen is not None or self.kind != "children":
-                return
-            # The children of what is not there cannot be watched, but that it is made can.
-            shot = self._shot(connection, "exists")
-            if connection.call(shot.request, self.path, deadline, repeatable=True) is None:
-                return
-        raise WatchTimeout(f"{self.path} is made and removed too fast to be watched")
+        try:
+            self._arm(connection, deadline)
+        except BaseException:
+            self._disarm()
+            raise
 
     def arm_again(self, connection: Connection) -> None:
         """The same without waiting, comparing with what was seen."""
-        if self.count:
-            on: On = "exists" if self.kind != "children" or self.seen is None else "children"
-            shot = self._shot(connection, on)
-            connection.client.ask(shot.request).rawlink(lambda answer: self._compare(shot, answer))
+        connection.client.on_completion_thread(self._arm_again, connection)
 
     def tell(self, connection: Connection, state: State) -> None:
         """Tell the callback of the session, and arm anew if it is there."""
@@ -174,6 +159,28 @@ class Watch:
             self._fire(shot.connection, change, synthetic=False)
 
     # -- inside
+
+    def _arm(self, connection: Connection, deadline: float) -> None:
+        for _ in range(_ARMING_TRIES):
+            shot = self._shot(connection, "children" if self.kind == "children" else "exists")
+            try:
+                answer = connection.call(shot.request, self.path, deadline, repeatable=True)
+            except NoNode:
+                answer = None
+            self.seen = _seen(answer)
+            if self.seen is not None or self.kind != "children":
+                return
+            # The children of what is not there cannot be watched, but that it is made can.
+            shot = self._shot(connection, "exists")
+            if connection.call(shot.request, self.path, deadline, repeatable=True) is None:
+                return
+        raise WatchTimeout(f"{self.path} is made and removed too fast to be watched")
+
+    def _arm_again(self, connection: Connection) -> None:
+        if self.count:
+            on: On = "exists" if self.kind != "children" or self.seen is None else "children"
+            shot = self._shot(connection, on)
+            connection.client.ask(shot.request).rawlink(lambda answer: self._compare(shot, answer))
 
     def _shot(self, connection: Connection, on: On) -> _Shot:
         shot = _Shot(self, connection, on, self._full)

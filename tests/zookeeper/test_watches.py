@@ -389,8 +389,7 @@ def test_events_of_the_session_do_not_end_it(
         proxy.accept()
         await_that(lambda: connection_of(ours).state is State.CONNECTED)
     assert seen.count == 1
-    with ours.acquire("main", LONG) as zk:
-        zk.exists(PATH)  # after which all is armed
+    await_that(lambda: connection_of(ours).client.watches == 1)
     if kind == "children":
         create(others, f"{PATH}/child")
     else:
@@ -453,6 +452,21 @@ def test_it_cannot_be_made_without_a_connection(ours: Clusters, proxy: TcpProxy)
         assert time.monotonic() - begun < 1.2
     assert ours.status()["main"].watches == 0
     proxy.accept()
+
+
+def test_more_watches_than_fit_into_a_pipe_survive_an_outage(
+    ours: Clusters, others: Clusters, proxy: TcpProxy
+) -> None:
+    with ours.acquire("main", LONG) as zk:
+        all_of_them = [zk.watch(f"/node-{number}") for number in range(1000)]
+    cut_off(ours, proxy)
+    create(others, "/node-7")
+    proxy.accept()
+    assert all_of_them[7].wait(LONG).synthetic
+    await_that(lambda: connection_of(ours).client.watches == 999)
+    create(others, "/node-999")
+    assert not all_of_them[999].wait(LONG).synthetic
+    assert sum(each.count for each in all_of_them) == 998
 
 
 @pytest.mark.soak
