@@ -6,6 +6,7 @@ so that sessions of one second are possible; data is not forced to the disk.
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -53,7 +54,7 @@ class ZooKeeperServer(ChildProcess):
             if not jar.exists():
                 raise ProgramMissing(jar.name, package)
         super().__init__(f"zookeeper{member or ''}", [java], port or free_port(), deadline=deadline)
-        self._peers = peers
+        self._awaited = True
         data = self.directory / "data"
         data.mkdir()
         config = _CONFIG.format(data=data, port=self.port, host=HOST)
@@ -120,14 +121,15 @@ class ZooKeeperServer(ChildProcess):
 
     def run(self) -> None:
         """Start it, and do not wait until it serves: what members of an ensemble need."""
-        if self.alive:
-            raise RuntimeError(f"{self.name} is running already")
-        answers = self.answers
-        self.answers = lambda: True  # type: ignore[method-assign]  # for the one call of start
+        self._awaited = False
         try:
             self.start()
         finally:
-            self.answers = answers  # type: ignore[method-assign]
+            self._awaited = True
+
+    def _await_answer(self, process: subprocess.Popen[bytes]) -> None:
+        if self._awaited:
+            super()._await_answer(process)
 
 
 class ZooKeeperEnsemble:

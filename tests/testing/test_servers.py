@@ -22,8 +22,9 @@ from syncstore.testing import servers
 from syncstore.testing.plugin import need_driver, started, unavailable
 from syncstore.testing.processes import HOST, ChildProcess, ProgramMissing, StartFailed, free_port
 from syncstore.testing.servers import DatabaseServer, MariaDBServer, MemcachedServer, PostgresServer
+from syncstore.testing.zookeeper_servers import ZooKeeperServer
 
-ALL = [MemcachedServer, MariaDBServer, PostgresServer]
+ALL = [MemcachedServer, MariaDBServer, PostgresServer, ZooKeeperServer]
 DATABASES = [(MariaDBServer, "mysql"), (PostgresServer, "postgresql")]
 
 
@@ -170,7 +171,7 @@ def test_it_dies_with_its_parent(kind: Callable[[], ChildProcess], tmp_path: Pat
     script.write_text(
         textwrap.dedent(f"""
             import sys, time
-            from syncstore.testing.servers import {kind.__name__}
+            from {kind.__module__} import {kind.__name__}
 
             server = {kind.__name__}().start()
             print(server.pid, server.port, server.directory, flush=True)
