@@ -9,6 +9,7 @@ kazoo brings the wire protocol, reconnecting and the session. What it does that 
   session; its owner makes another client.
 * A watch that never fires stays in its tables for ever. Here it can be taken out.
 * The backoff of reconnecting grows to an hour, and a connection may hang for the whole session timeout.
+* An answer out of step ends its thread with an exception. Here it is a broken connection.
 * At DEBUG it logs every request: values, and the password.
 
 It reaches into private parts for this, so the version of kazoo is bounded in pyproject.toml.
@@ -119,6 +120,11 @@ class Client(KazooClient):  # type: ignore[misc]  # kazoo has no types
     def refused(self) -> bool:
         """Whether a server did not accept who we are."""
         return bool(self.client_state == KeeperState.AUTH_FAILED)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether its thread has ended, and it will not connect any more."""
+        return bool(self.client_state == KeeperState.CLOSED)
 
     @property
     def watches(self) -> int:
@@ -253,6 +259,14 @@ class _Line(ConnectionHandler):  # type: ignore[misc]  # kazoo has no types
         if xid == PING_XID:
             self._ping_sent = time.monotonic()
         super()._submit(request, timeout, xid)
+
+    def _read_response(self, header: Any, buffer: Any, offset: int) -> Any:
+        # A server that finds that the session has moved to another sends no answer to what it was asked, and may
+        # answer what was asked later before it hangs up. kazoo's thread would end there.
+        pending = self.client._pending
+        if not pending or pending[0][2] != header.xid:
+            raise kazoo_errors.ConnectionDropped("an answer to another question than the oldest")
+        return super()._read_response(header, buffer, offset)
 
     def _read_header(self, timeout: float) -> Any:
         read = super()._read_header(timeout)

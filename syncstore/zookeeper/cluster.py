@@ -185,6 +185,8 @@ class Cluster:
                 raise ZKTimeout(self.ensemble.name, "its client is being replaced")
             if self.connection is not old:
                 return
+            if old is not None:  # before the next is connected: a watch looks at one of them
+                old.end(Failure.LOST, "unreachable for longer than its session lasts")
             self._generation += 1
             connection = Connection(self.ensemble, self._generation, self._notified, self._in_callback)
             connection.open()

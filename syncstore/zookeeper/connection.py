@@ -216,18 +216,22 @@ class Connection:
     def _client_changed(self) -> None:
         """On kazoo's own thread, which must not wait."""
         client = self.client
-        if client.expired or client.refused:
-            if client.expired:
-                self.end(Failure.EXPIRED, "the session has expired")
-            else:
-                self.end(Failure.AUTH, "it does not accept who we are")
-            return
+        if client.expired:
+            self.end(Failure.EXPIRED, "the session has expired")
+        elif client.refused:
+            self.end(Failure.AUTH, "it does not accept who we are")
+        elif client.stopped:
+            self.end(Failure.LOST, "its client has stopped")
+        else:
+            self._moved(connected=client.may_send)
+
+    def _moved(self, *, connected: bool) -> None:
         with self._changed:
             if self._state is State.ENDED:
                 return
-            if client.may_send:
+            if connected:
                 self._state = State.CONNECTED
-                self.session_id = client._session_id
+                self.session_id = self.client._session_id
                 self.connects += 1
             else:
                 self._state = State.SUSPENDED

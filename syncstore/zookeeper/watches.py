@@ -20,7 +20,7 @@ from typing import Any, Literal, NamedTuple
 
 from syncstore.zookeeper.client import Answer, requests
 from syncstore.zookeeper.connection import Connection, State
-from syncstore.zookeeper.errors import NoNode, WatchClosed, WatchTimeout
+from syncstore.zookeeper.errors import NoNode, SessionEnded, WatchClosed, WatchTimeout
 from syncstore.zookeeper.failures import Failure, sort
 from syncstore.zookeeper.nodes import Stat, stat_of
 
@@ -273,6 +273,10 @@ class Watches:
                 self._live.add(watch)
         if closed:
             watch.close(closed)
+        elif connection.state is State.ENDED and watch.count:
+            # The next one may have been connected before the watch was among those who are told.
+            watch.close("was made as the session ended")
+            raise SessionEnded(self.cluster, connection.end_reason)
         elif connection.connects != before:
             watch.arm_again(connection)  # connected anew before it was among those who are told
         if not watch.count:

@@ -83,3 +83,26 @@ def test_a_password_is_never_logged(
 def test_an_empty_prefix_is_not_reaped() -> None:
     with pytest.raises(ValueError, match="everything"):
         Reaper("main", lambda _: None).remove("/", "")  # type: ignore[arg-type, return-value]
+
+
+def test_an_answer_out_of_step_is_a_broken_connection(clusters: Clusters) -> None:
+    with clusters.acquire("main") as zk:
+        session = zk.session_id
+        connection = clusters["main"].connection
+        assert connection is not None
+        zk.create("/a", b"x")
+        connection.client._connection._xid += 1000  # as if a thousand answers had not come
+        connection.client._pending.append((None, None, 7))
+        assert zk.get("/a").value == b"x"
+        assert (zk.session_id, connection.connects) == (session, 2)
+
+
+def test_a_client_whose_thread_ends_is_replaced_at_once(clusters: Clusters) -> None:
+    with clusters.acquire("main") as zk:
+        client = clusters["main"].connection.client  # type: ignore[union-attr]
+    client._stopped.set()
+    client._connection._write_sock.send(b"\0")
+    client._queue.append((requests.CloseInstance, None))
+    await_that(lambda: client.stopped)
+    with clusters.acquire("main") as zk:
+        assert zk.generation == 2
