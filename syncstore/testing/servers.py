@@ -54,6 +54,15 @@ def find_program(*names: str, package: str, places: Sequence[Path] = _SBIN) -> s
     raise ProgramMissing(names[0], package)
 
 
+def await_standstill(server: ChildProcess) -> None:
+    """Wait until all threads of a frozen server stand still. Raises TimeoutError."""
+    end = time.monotonic() + server.deadline
+    while not all(_stopped(stat) for stat in Path(f"/proc/{server.pid}/task").glob("*/stat")):
+        if time.monotonic() > end:
+            raise TimeoutError(f"{server.name} did not stop within {server.deadline} s")
+        time.sleep(0.001)
+
+
 class MemcachedServer(ChildProcess):
     """A memcached, empty at each start. `memory` is in MiB, `options` are further command line words.
 
@@ -106,11 +115,7 @@ class MemcachedServer(ChildProcess):
         On a busy machine one of them could still answer what was asked after the signal.
         """
         super().freeze()
-        end = time.monotonic() + self.deadline
-        while not all(_stopped(stat) for stat in Path(f"/proc/{self.pid}/task").glob("*/stat")):
-            if time.monotonic() > end:
-                raise TimeoutError(f"{self.name} did not stop within {self.deadline} s")
-            time.sleep(0.001)
+        await_standstill(self)
 
     def flush(self) -> None:
         """Empty it. What it numbers goes on counting."""

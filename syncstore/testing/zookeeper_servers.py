@@ -17,7 +17,7 @@ from typing import Any, Self
 from kazoo.client import KazooClient
 
 from syncstore.testing.processes import HOST, ChildProcess, ProgramMissing, StartFailed, free_port
-from syncstore.testing.servers import find_program
+from syncstore.testing.servers import await_standstill, find_program
 from syncstore.zookeeper.cluster import Cluster
 
 _JARS = (
@@ -77,6 +77,11 @@ class ZooKeeperServer(ChildProcess):
 
     def stop(self) -> None:
         self.kill9()
+
+    def freeze(self) -> None:
+        """Stop it in its tracks (see ChildProcess); returns when all its threads stand still."""
+        super().freeze()
+        await_standstill(self)
 
     @property
     def address(self) -> str:

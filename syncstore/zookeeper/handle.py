@@ -16,7 +16,7 @@ from typing import Any, Final, Self
 from syncstore.zookeeper.client import Answer, kazoo_errors, requests
 from syncstore.zookeeper.connection import Connection, State
 from syncstore.zookeeper.ensemble import Host
-from syncstore.zookeeper.errors import NodeExists, NoNode, RequestTooLarge
+from syncstore.zookeeper.errors import NodeExists, NoNode, RequestTooLarge, ZKUnavailable
 from syncstore.zookeeper.failures import Failure, refusal, sort
 from syncstore.zookeeper.nodes import (
     ANY_VERSION,
@@ -147,12 +147,13 @@ class Handle:
                 path, answer, sequence=sequence, unique=unique or sequence, owner=owner, chroot=self._chroot
             )
 
+        deadline = self._deadline(timeout)
+        left = self._reaper.leave(path, deadline)
         try:
-            made, stat = self._call(request, path, timeout, repeatable=False, doubt=doubt)
-        except NodeExists:
-            self._reaper.known(path)  # from here on the caller has seen it, and decides
+            made, stat = self._call_until(request, path, deadline, repeatable=False, doubt=doubt)
+        except ZKUnavailable:
+            self._reaper.resume(left)
             raise
-        self._reaper.known(path)
         return Created(made[len(self._chroot) :], stat_of(stat))
 
     def ensure(self, path: str, timeout: float | None = None) -> None:
@@ -277,16 +278,8 @@ class Handle:
         check_path(path)
         return self._call(kind(self._full(path), None), path, timeout, repeatable=True)
 
-    def _call(
-        self,
-        request: Any,
-        path: str,
-        timeout: float | None,
-        *,
-        repeatable: bool,
-        doubt: Callable[[Answer], None] | None = None,
-    ) -> Any:
-        return self._call_until(request, path, self._deadline(timeout), repeatable=repeatable, doubt=doubt)
+    def _call(self, request: Any, path: str, timeout: float | None, *, repeatable: bool) -> Any:
+        return self._call_until(request, path, self._deadline(timeout), repeatable=repeatable)
 
     def _call_until(
         self,

@@ -11,11 +11,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from syncstore.zookeeper.client import Answer
-from syncstore.zookeeper.errors import NoNode, Refused, ZKUnavailable
+from syncstore.zookeeper.errors import NoNode, Refused, ZKTimeout, ZKUnavailable
 from syncstore.zookeeper.failures import Failure, sort
 from syncstore.zookeeper.nodes import Stat, join, parent_of
 
@@ -39,8 +39,10 @@ class _Job:
     prefix: bool = False
     owner: int = 0
     czxid: int = 0
+    unique: bool = False
     sure_at: float | None = None  # when it was looked for long enough
     dropped: bool = False
+    busy: bool = False  # being looked for, and removed
 
     def wants(self, stat: Stat) -> bool:
         return self.czxid in (0, stat.czxid) and self.owner in (0, stat.owner)
@@ -73,7 +75,7 @@ class Reaper:
         """A create that was not answered in time. `owner` is the session of an ephemeral node, else 0."""
         parent = parent_of(path)
         name = path[len(parent) :].lstrip("/")
-        job = _Job(parent, name, prefix=sequence, owner=owner)
+        job = _Job(parent, name, prefix=sequence, owner=owner, unique=unique)
         with self._changed:
             self._doubts.add(job)
 
@@ -95,15 +97,33 @@ class Reaper:
 
         answer.rawlink(answered)
 
-    def known(self, path: str) -> None:
-        """Somebody created the node or met it: it is theirs, and no doubtful create of ours is looked for there."""
+    def leave(self, path: str, deadline: float) -> list[_Job]:
+        """Somebody is about to create the node: from here on it is theirs, and no doubtful create is looked for there.
+
+        Waits, until the deadline at most, while one is being removed. Gives what to `resume` if it is not created.
+        """
         if not (self._jobs or self._doubts):
-            return
+            return []
         with self._changed:
-            for job in (*self._jobs, *self._doubts):
-                if not job.prefix and join(job.parent, job.name) == path:
-                    job.dropped = True
-            self._jobs = [job for job in self._jobs if not job.dropped]
+            same = [
+                job
+                for job in (*self._jobs, *self._doubts)
+                if not job.prefix and join(job.parent, job.name) == path
+            ]
+            for job in same:
+                job.dropped = True
+            while any(job.busy for job in same):
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise ZKTimeout(self._cluster, f"an earlier {path} is being removed")
+                self._changed.wait(left)
+        return same
+
+    def resume(self, left: list[_Job]) -> None:
+        """It was not created after all: go on looking for what was left alone."""
+        for job in left:
+            if job.owner or job.czxid or job.unique:
+                self._add(replace(job, sure_at=None, dropped=False, busy=False))
 
     def remove(self, parent: str, prefix: str) -> None:
         """Remove all children whose names begin with `prefix`."""
@@ -160,20 +180,29 @@ class Reaper:
         with self._acquire(_ACQUIRE_SECONDS) as zk:
             zk.sync()
             for job in jobs:
-                if job.dropped:
+                with self._changed:
+                    job.busy = not job.dropped
+                if not job.busy:
                     continue
-                found = self._search(zk, job)
-                for path, stat in found:
-                    try:
-                        zk.delete(path, stat.version)
-                    except NoNode:
-                        pass
-                    except Refused as error:
-                        log.info("ZooKeeper cluster %s: %s", self._cluster, error)
+                try:
+                    self._remove(zk, job)
+                finally:
+                    with self._changed:
+                        job.busy = False
+                        self._changed.notify_all()
                 now = time.monotonic()
                 if job.sure_at is None:
                     job.sure_at = now if job.czxid else now + zk.session_timeout
                 job.dropped = job.dropped or now >= job.sure_at
+
+    def _remove(self, zk: Handle, job: _Job) -> None:
+        for path, stat in self._search(zk, job):
+            try:
+                zk.delete(path, stat.version)
+            except NoNode:
+                pass
+            except Refused as error:
+                log.info("ZooKeeper cluster %s: %s", self._cluster, error)
 
     def _search(self, zk: Handle, job: _Job) -> list[tuple[str, Stat]]:
         names = [job.name]

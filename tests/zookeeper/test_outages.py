@@ -97,7 +97,7 @@ def test_without_a_quorum_every_call_ends_in_time_and_nothing_comes_later(
         zk.ensure("/queue")
         zk.create("/there")
         seen = zk.watch("/there")
-        quick = 0.25
+        quick = 0.1
         two = (ensemble.leader, ensemble.follower)
         for server in two:
             server.freeze()  # first frozen: requests that are sent now may yet be carried out

@@ -175,6 +175,26 @@ def test_a_node_that_the_caller_then_knows_of_stays(ours: Clusters, proxy: TcpPr
         assert zk.exists("/mine", timeout=LONG) is not None
 
 
+def test_a_second_attempt_that_is_not_sent_does_not_save_the_first(
+    ours: Clusters, others: Clusters, proxy: TcpProxy
+) -> None:
+    with ours.acquire("main", LONG) as zk:
+        connection = ours["main"].connection
+        assert connection is not None
+        proxy.fault = NO_ANSWERS
+        with pytest.raises(ZKUnavailable):
+            zk.create("/mine", ephemeral=True, timeout=0.2)
+        await_that(lambda: names(others) == ["mine"])
+        proxy.refuse()
+        proxy.cut()
+        await_that(lambda: connection.state is State.SUSPENDED)
+        with pytest.raises(ZKUnavailable):
+            zk.create("/mine", ephemeral=True, timeout=0)
+    proxy.fault = WELL
+    proxy.accept()
+    await_that(lambda: names(others) == [])
+
+
 def again(zk: Handle, path: str) -> None:
     while True:
         try:
