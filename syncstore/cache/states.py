@@ -175,11 +175,12 @@ class SharedState:
 
     def _note(self, epoch: int) -> None:
         """Remember since when a failure is known: from after the answer, by this clock (w3)."""
+        odd = self._odd
         if not epoch & 1:
-            if self._odd is not None:
+            if odd is not None:
                 log.info("the cache %s is used again, with epoch %d", self._server, epoch)
             self._odd = None
-        elif self._odd is None or self._odd[0] != epoch:
+        elif odd is None or odd[0] != epoch:
             log.info("the cache %s is out of use since epoch %d", self._server, epoch)
             self._odd = (epoch, self._clock.monotonic())
 
@@ -194,12 +195,14 @@ class SharedState:
         if not epoch & 1:
             return epoch
         # A bare "it has failed" is not enough: others may read under the old epoch until their leases end (w1).
-        if self._odd is not None and self._known_for() >= self._lease * _DRIFT:
+        if self._known_for(epoch) >= self._lease * _DRIFT:
             return None
         raise self._wait()
 
-    def _known_for(self) -> float:
-        return self._clock.monotonic() - self._odd[1] if self._odd is not None else 0.0
+    def _known_for(self, epoch: int) -> float:
+        """Seconds since when this failure is known here; 0 when another thread knows of a later state by now."""
+        odd = self._odd
+        return self._clock.monotonic() - odd[1] if odd is not None and odd[0] == epoch else 0.0
 
     def _wait(self) -> Unavailable:
         return Unavailable(f"the cache {self._server} was declared failed just now", int(self._lease) + 1)
@@ -238,7 +241,8 @@ class SharedState:
     @property
     def wait(self) -> float:
         """Seconds until the failure that is known here has been known for a lease; 0 when that is so, or none is."""
-        left = 0.0 if self._odd is None else self._lease * _DRIFT - self._known_for()
+        odd = self._odd
+        left = 0.0 if odd is None else self._lease * _DRIFT - self._known_for(odd[0])
         return left + 0.001 if left > 0 else 0.0  # a little more than what rounding may take away
 
     def probe(self, cache: Provider) -> bool:
@@ -251,7 +255,7 @@ class SharedState:
             self._note(epoch)
             if not epoch & 1:
                 return True
-            if self._known_for() < self._lease * _DRIFT:
+            if self._known_for(epoch) < self._lease * _DRIFT:
                 return False
             cache.store(_PROBE_KEY, b"%d" % epoch)
             cache.retrieve(_PROBE_KEY)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import pytest
 
@@ -159,6 +160,43 @@ def test_another_failure_is_waited_for_anew(
     epochs.epochs["s"] = 13
     with pytest.raises(Unavailable):
         state.judge(epochs.epoch)
+
+
+class InterruptedClock(SteppableClock):
+    """Runs `meanwhile` once, when it is asked next: what another thread does in that moment."""
+
+    meanwhile: Callable[[], object] | None = None
+
+    def monotonic(self) -> float:
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
+        return super().monotonic()
+
+
+def test_a_writer_may_judge_while_another_thread_brings_the_server_back() -> None:
+    clock = InterruptedClock()
+    epochs = Epochs(clock)
+    epochs.epochs["s"] = 11
+    state = SharedState(epochs, "s", clock, lease=LEASE)
+    state.trusted()
+    clock.step(LEASE * 2)
+    cache = MemoryProvider(clock)
+    clock.meanwhile = lambda: state.probe(cache)
+    assert state.judge(lambda _: 11) is None
+    assert epochs.epochs["s"] == 12
+
+
+def test_the_prober_may_ask_how_long_to_wait_while_another_thread_brings_the_server_back() -> None:
+    clock = InterruptedClock()
+    epochs = Epochs(clock)
+    epochs.epochs["s"] = 11
+    state = SharedState(epochs, "s", clock, lease=LEASE)
+    state.trusted()
+    epochs.epochs["s"] = 12
+    clock.meanwhile = state.current
+    assert state.wait > 0
+    assert state.wait == 0
 
 
 def test_what_the_table_has_not_heard_of_is_no_licence(state: SharedState, epochs: Epochs) -> None:
