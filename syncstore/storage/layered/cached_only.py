@@ -137,7 +137,8 @@ class CachedOnly:
                     return found  # a writer was at work, and has finished
                 entry: Entry
                 if found is not None and found.items is not None and found.time > kept.time:
-                    after = Contents(work.draw_time(found.time), found.items)
+                    time = work.draw_time(held.later_than(self._clock))
+                    after = contents.no_later(time, found.items)
                     entry = after.time
                     work.keep_time(collection, kept_time(after))
                     marked = self._place(uid, collection, None, held, contents.encode(after), work)
@@ -176,8 +177,7 @@ class CachedOnly:
                 if kept is None or kept.being is not Being.LIVE:
                     return None
                 held = self._glance(key)
-                later_than = 0 if held.contents is None else held.contents.time
-                entry, marked = self._give_up(uid, collection, work, later_than)
+                entry, marked = self._give_up(uid, collection, work, held.later_than(self._clock))
         except Unconfirmed as error:
             raise self._state.declare_failed(error.epoch) from error
         later: list[CacheChange] = []

@@ -116,3 +116,31 @@ def test_nor_writes_them(storage: LayeredStorage, cache: WatchedProvider, uid: i
         "second",
         "third",
     }
+
+
+class TestItemsOfAWriterWhoseClockWasAhead:
+    """He stored them, and never came to his commit."""
+
+    @pytest.fixture
+    def ahead(self, storage: LayeredStorage, cache: WatchedProvider, clock: SteppableClock, uid: int) -> int:
+        """Their time, in ticks."""
+        time = clock.now() + 3600 * 100
+        items = [StoredItem("first", clock.now(), "x", None, None), StoredItem("ahead", time, "x", None, None)]
+        cache.store(cached_only_key(uid, "tabs"), contents.encode(Contents(time, items)))
+        return time
+
+    def test_are_taken_over_at_the_present_time(
+        self, storage: LayeredStorage, clock: SteppableClock, uid: int, ahead: int
+    ) -> None:
+        put(storage, uid, "next")
+        page = storage.find(uid, "tabs", Query(full=True))
+        assert {one.id for one in page.items} == {"first", "ahead", "next"}
+        assert all(one.modified <= page.modified <= clock.now() + 10 for one in page.items)
+        assert page.modified == storage.collection_times(uid).collections["tabs"]
+
+    def test_do_not_keep_an_operator_from_clearing(
+        self, storage: LayeredStorage, clock: SteppableClock, uid: int, ahead: int
+    ) -> None:
+        assert storage.lose(uid, "tabs") is not None
+        assert storage.find(uid, "tabs", Query(full=True)).items == []
+        assert put(storage, uid, "again") <= clock.now() + 10
