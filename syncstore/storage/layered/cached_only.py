@@ -69,12 +69,16 @@ class CachedOnly:
 
     def find(self, uid: int, collection: str, query: Query) -> Page:
         """The items that match (see Storage)."""
+        # Before the look: an item that seems to have expired since may have been given a longer life meanwhile,
+        # and whoever is told the collection's time without it never asks for it again.
+        now = self._clock.now_ms()
         found = self.read(uid, collection)
-        return contents.page(found.time, found.items or (), query, self._clock.now_ms())
+        return contents.page(found.time, found.items or (), query, now)
 
     def item(self, uid: int, collection: str, item: str) -> BSO:
         """One live item (see Storage)."""
-        for stored in contents.live(self.read(uid, collection).items or (), self._clock.now_ms()):
+        now = self._clock.now_ms()
+        for stored in contents.live(self.read(uid, collection).items or (), now):
             if stored.id == item:
                 return contents.bso(stored)
         raise NotFound(item)
@@ -328,6 +332,7 @@ class CachedOnly:
         """Live items and their bytes of these collections: exact where the items can be read, else what was kept
         at their last write, which counts those that have expired since."""
         names = [name for name, time in kept.items() if time.being is Being.LIVE]
+        now = self._clock.now_ms()
         found: Sequence[Item | None] = ()
         if names and not self._state.troubled():
             try:
@@ -337,7 +342,6 @@ class CachedOnly:
             except BackendError:
                 found = ()
         totals = {}
-        now = self._clock.now_ms()
         for i, name in enumerate(names):
             held = _held(found[i]).contents if found else None
             if held is not None and held.items is not None and held.time == kept[name].time:

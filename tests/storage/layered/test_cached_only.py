@@ -1,4 +1,4 @@
-"""Collections in the cache alone: what a writer believes of items that it looked at before it had the lock."""
+"""What readers and writers make of items in the cache, when others are at work between two of their steps."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def storage(tmp_path: Path, clock: SteppableClock, cache: WatchedProvider) -> It
     url = f"sqlite:///{tmp_path / 'sync.db'}"
     migrate.upgrade(url)
     below = open_sql_store(url, clock)
-    layered = LayeredStorage(below.storage, cache, AlwaysUp(), Kinds(cached_only=["tabs"]), clock)
+    layered = LayeredStorage(below.storage, cache, AlwaysUp(), Kinds(cached_only=["tabs"], write_through=["meta"]), clock)
     yield layered
     layered.close()
 
@@ -116,6 +116,25 @@ def test_nor_writes_them(storage: LayeredStorage, cache: WatchedProvider, uid: i
         "second",
         "third",
     }
+
+
+@pytest.mark.parametrize("collection", ["tabs", "meta"])
+def test_an_item_that_expires_while_the_cache_is_asked_is_still_told(
+    storage: LayeredStorage, cache: WatchedProvider, clock: SteppableClock, uid: int, collection: str
+) -> None:
+    """Somebody may have given it a longer life meanwhile, which changes neither its time nor the collection's."""
+    with storage.lock_for_write(uid, collection, ("short",), create=True) as work:
+        work.put([Change("short", "x", ttl=10)])
+    for _ in range(2):
+        storage.find(uid, collection, Query(full=True))
+
+    cache.after_fetch = lambda: clock.step(11)
+    assert "short" in {one.id for one in storage.find(uid, collection, Query(full=True)).items}
+    assert "short" not in {one.id for one in storage.find(uid, collection, Query(full=True)).items}
+
+    clock.step(-11)
+    cache.after_fetch = lambda: clock.step(11)
+    assert storage.item(uid, collection, "short").payload == "x"
 
 
 class TestItemsOfAWriterWhoseClockWasAhead:
