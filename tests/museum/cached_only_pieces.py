@@ -10,7 +10,7 @@ import msgspec
 
 from syncstore.cache.api import BackendError, Remove, Store
 from syncstore.cache.api import Change as CacheChange
-from syncstore.storage.api import Work
+from syncstore.storage.api import Page, Query, Work
 from syncstore.storage.durable import Being, DurableWork, KeptTime, Times
 from syncstore.storage.layered import contents
 from syncstore.storage.layered.cached_only import CachedOnly, cached_only_key
@@ -51,6 +51,12 @@ class BelievesAnEarlyLook(CachedOnly):
         if found.time == kept.time:
             return held
         return super()._base(uid, collection, kept, sight, held)
+
+
+class ExpiredWhenAnswered(CachedOnly):
+    def find(self, uid: int, collection: str, query: Query) -> Page:
+        found = self.read(uid, collection)
+        return contents.page(found.time, found.items or (), query, self._clock.now_ms())
 
 
 class ItemsAlone(CachedOnly):
@@ -223,6 +229,16 @@ PIECES: Final = (
         replaced(BelievesAnEarlyLook),
         Mix(_ONE, _TWICE, 5, 4, 2, ("put", "put", "put item", "delete item"), clock_stands=True),
         unprepared,
+    ),
+    Piece(
+        "expired-when-answered",
+        "our own reads, until this museum showed it",
+        "A reader leaves out what has expired when the cache has answered, not when it was asked.",
+        "An item whose life was made longer meanwhile is missing; its time is not after the answer's, so it is never "
+        "asked for again.",
+        "a client missed a change",
+        replaced(ExpiredWhenAnswered),
+        Mix(_ONE, ("fetch slow", "fetch slow"), 4, 4, 3, ("put", "put", "put", "read"), clock_stands=True),
     ),
     Piece(
         "times-drawn-without-the-items",
