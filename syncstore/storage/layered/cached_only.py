@@ -38,7 +38,7 @@ from syncstore.storage.layered.cached_batches import CachedBatches
 from syncstore.storage.layered.contents import Contents
 from syncstore.storage.layered.drafts import NOTHING, Draft, Held, kept_time
 from syncstore.storage.layered.metadata import Marked, Metadata, Sight, Unconfirmed
-from syncstore.storage.layered.record import Entry
+from syncstore.storage.layered.record import Entry, Record
 
 log = logging.getLogger(__name__)
 
@@ -212,7 +212,8 @@ class CachedOnly:
             try:
                 with self._below.lock_for_times(uid, collection) as durable:
                     kept = durable.kept.get(collection)
-                    before = self._base(uid, collection, kept, sight, held)
+                    held = self._look_again(uid, collection, kept, sight, held)
+                    before = _base(kept, held)
                     if before is not None:
                         draft = Draft(durable, before, held, collection, self._batches, uid, self._clock)
                         yield draft
@@ -232,23 +233,21 @@ class CachedOnly:
             later.append(Remove(cached_only_key(uid, collection), before.item.token))
         self._metadata.later(later)
 
-    def _base(
+    def _look_again(
         self, uid: int, collection: str, kept: KeptTime | None, sight: Sight | None, held: Held
-    ) -> Held | None:
-        """What the write starts from, the user's row locked; None when items and time disagree.
+    ) -> Held:
+        """What the cache holds, the user's row locked; `held` is from before, and others may have written since.
 
-        Items of the right time that were looked at before the lock may still be the wrong ones: those of a writer
-        who was rolled back, evicted since, and their time drawn again for others. So they are believed only under a
-        record that had the time already when it was looked at, just before them; a second look costs a round trip.
+        Even items of the right time may be the wrong ones: those of a writer who was rolled back, evicted since, and
+        their time drawn again for others. So what was seen before the lock is believed only under a record that had the
+        time already when it was looked at, just before them; a second look costs a round trip.
         """
-        if kept is None or kept.being is not Being.LIVE:
-            # Whatever the cache holds has no time: the collection does not exist.
-            return Held(None, held.item)
-        settled = sight is not None and sight.record.entry(collection) == kept.time
-        if not settled or held.contents is None or held.contents.time != kept.time:
-            held = self._held(uid, collection)  # the look was before the lock; others may have written since
-        found = held.contents
-        return held if found is not None and found.items is not None and found.time == kept.time else None
+        if sight is not None and _tells(sight.record, collection, kept):
+            if kept is None or kept.being is not Being.LIVE:
+                return held
+            if held.contents is not None and held.contents.time == kept.time:
+                return held
+        return self._held(uid, collection)
 
     def _finish(self, uid: int, draft: Draft, sight: Sight | None, before: Held) -> Marked | None:
         """All that goes to the cache before the commit; what is refused or unclear is an error, and rolls back."""
@@ -350,6 +349,22 @@ class CachedOnly:
             else:
                 totals[name] = kept[name].items, kept[name].bytes
         return totals
+
+
+def _tells(record: Record, collection: str, kept: KeptTime | None) -> bool:
+    """Whether the record says of the collection what SQL says now."""
+    entry = record.entry(collection)
+    if kept is None or entry is None:
+        return kept is None and entry is None and record.complete
+    return kept.time == (entry.time if isinstance(entry, KeptTime) else entry)
+
+
+def _base(kept: KeptTime | None, held: Held) -> Held | None:
+    """What a write starts from; None when items and time disagree."""
+    if kept is None or kept.being is not Being.LIVE:
+        return Held(None, held.item)  # whatever the cache holds has no time: the collection does not exist
+    found = held.contents
+    return held if found is not None and found.items is not None and found.time == kept.time else None
 
 
 def _gone(kept: KeptTime) -> Contents:
