@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
+import base64
 import os
+import secrets
 from collections.abc import Callable
-from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from sqlalchemy import URL
-
+from syncstore.app_claims import claim_alone, claim_shared
 from syncstore.cache.api import Provider
 from syncstore.cache.memory import MemoryProvider
 from syncstore.cache.prober import Prober
 from syncstore.cache.states import AlwaysUp, ServerState, SharedState
 from syncstore.clock import Clock
-from syncstore.databases import storage_tables
 from syncstore.errors import ConfigError
 from syncstore.locks.api import LockBackend
 from syncstore.locks.memcached import MemcachedLocks
@@ -32,6 +29,9 @@ from syncstore.storage.layered.sampling import SampledStorage, Untrusting
 from syncstore.storage.layered.store import LayeredStorage
 from syncstore.storage.layered.verifying import Verifier
 
+# The row of `cache_servers` that names the database itself: its number is drawn once, and odd, as no server in use has.
+_INSTALLATION: Final = "installation"
+
 
 class Layer(NamedTuple):
     """A storage, and what ends the threads and locks that came with it; the storage closes itself."""
@@ -43,22 +43,56 @@ class Layer(NamedTuple):
 def open_layer(settings: Settings, below: DurableStorage, clock: Clock) -> Layer:
     """The storage that requests see: the durable one alone, or below the cache of the settings.
 
-    Raises ConfigError when another process has the cache of `cache.provider = memory`.
+    Raises ConfigError when another process has a memory of the database, or is in the way of one.
     """
+    remembers = settings.cache_provider == "memory"
+    claim = claim_alone(settings) if remembers else claim_shared(settings)
+
+    def let_go() -> None:
+        if claim is not None:
+            os.close(claim)
+
+    try:
+        return _open_layer(settings, below, clock, let_go)
+    except BaseException:
+        let_go()
+        raise
+
+
+def _open_layer(settings: Settings, below: DurableStorage, clock: Clock, let_go: Callable[[], None]) -> Layer:
+    if settings.cache_provider == "memcached":
+        state = open_state(settings, below, clock)
+        below.fail_other_servers(_server_name(settings))
+        cache = open_memcached(settings, clock, installation=installation(below))
+        prober = Prober(state, cache, settings.memcached_retry_interval)
+
+        def stop() -> None:
+            prober.stop()
+            let_go()
+
+        storage = _served(settings, below, cache, state, clock)
+        prober.start()
+        return Layer(storage, stop)
+    # What any memcached remembers of this database is old from the first write on that it is not told of.
+    below.fail_other_servers("")
     if settings.cache_provider == "none":
-        return Layer(below, _nothing)
-    if settings.cache_provider == "memory":
-        alone = _claim_memory(settings)
-        cache: Provider = MemoryProvider(clock)
-        return Layer(_served(settings, below, cache, AlwaysUp(), clock), lambda: os.close(alone))
-    cache = open_memcached(settings, clock)
-    state = open_state(settings, below, clock)
-    prober = Prober(state, cache, settings.memcached_retry_interval)
-    prober.start()
-    return Layer(_served(settings, below, cache, state, clock), prober.stop)
+        return Layer(below, let_go)
+    return Layer(_served(settings, below, MemoryProvider(clock), AlwaysUp(), clock), let_go)
 
 
-def open_memcached(settings: Settings, clock: Clock, server: CacheAddress | None = None) -> Provider:
+def installation(below: DurableStorage) -> str:
+    """A short name for the database, of letters and digits: it is part of what is cached for it, so that another
+    installation with the same prefix on the same memcached is never taken for this one. Raises Unavailable."""
+    number = below.epoch(_INSTALLATION)
+    if not number:
+        below.advance_epoch(_INSTALLATION, 0, secrets.randbits(40) | 1)
+        number = below.epoch(_INSTALLATION)
+    return base64.b32encode((number & (1 << 40) - 1).to_bytes(5)).decode().lower()
+
+
+def open_memcached(
+    settings: Settings, clock: Clock, server: CacheAddress | None = None, *, installation: str = ""
+) -> Provider:
     """The memcached of the settings, or another one with its manners. Opens no connection."""
     from syncstore.cache.memcached.address import Address
     from syncstore.cache.memcached.provider import MemcachedProvider
@@ -66,7 +100,7 @@ def open_memcached(settings: Settings, clock: Clock, server: CacheAddress | None
     return MemcachedProvider(
         Address.parse(str(server or settings.memcached_server)),
         clock,
-        prefix=f"{settings.cache_key_prefix}:".encode(),
+        prefix=f"{settings.cache_key_prefix}:{installation}:".encode(),
         timeout=settings.memcached_timeout,
         connect_timeout=settings.memcached_connect_timeout,
         pool_size=settings.memcached_pool_size,
@@ -87,8 +121,11 @@ def open_lock_backend(settings: Settings, database: OpensTransactions, clock: Cl
 
 def open_state(settings: Settings, below: DurableStorage, clock: Clock) -> SharedState:
     """This process's view of the state of memcached, which all processes on the same database share."""
-    name = f"{settings.cache_key_prefix}@{settings.memcached_server}"[:255]
-    return SharedState(below, name, clock, lease=settings.memcached_state_lease)
+    return SharedState(below, _server_name(settings), clock, lease=settings.memcached_state_lease)
+
+
+def _server_name(settings: Settings) -> str:
+    return f"{settings.cache_key_prefix}@{settings.memcached_server}"[:255]
 
 
 def kinds(settings: Settings) -> Kinds:
@@ -115,7 +152,7 @@ def open_tools(settings: Settings, below: DurableStorage, clock: Clock) -> Tools
             "cache.provider = memory: what is cached is inside of the process that serves, and ends with it"
         )
     cache, state, living = (
-        open_memcached(settings, clock),
+        open_memcached(settings, clock, installation=installation(below)),
         open_state(settings, below, clock),
         kinds(settings),
     )
@@ -145,38 +182,3 @@ def _served(
         return layered
     reference = _layered(settings, below, cache, Untrusting(state), clock)
     return SampledStorage(layered, reference, settings.cache_sample, clock)
-
-
-def _claim_memory(settings: Settings) -> int:
-    """Be the only process with a memory of this database: two would not know of each other's writes.
-
-    A lock on a file, which ends with the process; what it cannot see is another machine.
-    """
-    path = memory_lock(settings)
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        raise ConfigError(f"cache.provider = memory: {path} cannot be opened: {error.strerror}") from error
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(file)
-        raise ConfigError(
-            "cache.provider = memory is for one process, and another one serves this database already: "
-            "stop that one, or set cache.provider = memcached, or none"
-        ) from None
-    return file
-
-
-def memory_lock(settings: Settings) -> Path:
-    """The file that the process with the memory of this database has locked."""
-    url: URL = storage_tables(settings).url
-    if url.get_backend_name() == "sqlite" and url.database:
-        return Path(f"{url.database}.cache-lock")
-    name = hashlib.sha256(url.render_as_string(hide_password=True).encode()).hexdigest()[:16]
-    return settings.here / "var" / f"{name}.memory"
-
-
-def _nothing() -> None:
-    """There is nothing to stop."""

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 _DRIFT = 1.01
 _PROBE_KEY = b"probe"
 _ATTEMPTS = 10
+# Seconds for which one waits for the answer that another thread has asked for: many times what SQL takes.
+_PATIENCE = 0.25
 
 
 class EpochStore(Protocol):
@@ -109,7 +111,8 @@ class SharedState:
     """One process's view of the state that all share (see ServerState).
 
     `lease` is in seconds: for so long a view may be used, and for so long a failure must be known before anybody
-    goes on without the cache. `pause` is how long this process leaves a server alone that did not answer it.
+    goes on without the cache. `pause` is how long this process leaves a server alone that did not answer it, and SQL,
+    where the cache can be done without.
     """
 
     def __init__(
@@ -123,6 +126,7 @@ class SharedState:
         self._view: tuple[int, float] = (0, float("-inf"))  # the epoch, and until when it may be believed
         self._odd: tuple[int, float] | None = None  # a failure's epoch, and since when it is known here
         self._leave_until = float("-inf")
+        self._ask_from = float("-inf")  # after SQL did not answer
         self._refreshing = threading.Lock()
 
     # -- readers
@@ -150,36 +154,47 @@ class SharedState:
         return known == epoch and self._clock.monotonic() < until
 
     def _refresh(self) -> int | None:
-        with self._refreshing:
+        # With SQL silent, those who queue here would wait for it one after the other.
+        if not self._refreshing.acquire(timeout=min(_PATIENCE, self._lease)):
+            return None
+        try:
             epoch, until = self._view
-            if self._clock.monotonic() < until:
+            now = self._clock.monotonic()
+            if now < until:
                 return epoch  # somebody else has just asked
-            # The lease counts from before the question: the answer may be old when it arrives (l1).
-            asked = self._clock.monotonic()
-            try:
-                epoch = self._store.epoch(self._server)
-                if not epoch:
-                    # A server that this database has never heard of may be full of what another one had it
-                    # remember. Seconds of the clock give names that are new in any life of the database.
-                    first = 2 * int(self._clock.seconds())
-                    epoch = (
-                        first
-                        if self._store.advance_epoch(self._server, 0, first)
-                        else self._store.epoch(self._server)
-                    )
-            except SyncError:
-                return None
-            self._view = (epoch, asked + self._lease)
-            self._note(epoch)
-            return epoch
+            return self._ask() if now >= self._ask_from else None
+        finally:
+            self._refreshing.release()
+
+    def _ask(self) -> int | None:
+        # The lease counts from before the question: the answer may be old when it arrives (l1).
+        asked = self._clock.monotonic()
+        try:
+            epoch = self._store.epoch(self._server)
+            if not epoch:
+                # A server that this database has never heard of may be full of what another one had it
+                # remember. Seconds of the clock give names that are new in any life of the database.
+                first = 2 * int(self._clock.seconds())
+                epoch = (
+                    first
+                    if self._store.advance_epoch(self._server, 0, first)
+                    else self._store.epoch(self._server)
+                )
+        except SyncError:
+            self._ask_from = self._clock.monotonic() + self._pause
+            return None
+        self._view = (epoch, asked + self._lease)
+        self._note(epoch)
+        return epoch
 
     def _note(self, epoch: int) -> None:
         """Remember since when a failure is known: from after the answer, by this clock (w3)."""
+        odd = self._odd
         if not epoch & 1:
-            if self._odd is not None:
+            if odd is not None:
                 log.info("the cache %s is used again, with epoch %d", self._server, epoch)
             self._odd = None
-        elif self._odd is None or self._odd[0] != epoch:
+        elif odd is None or odd[0] != epoch:
             log.info("the cache %s is out of use since epoch %d", self._server, epoch)
             self._odd = (epoch, self._clock.monotonic())
 
@@ -194,12 +209,14 @@ class SharedState:
         if not epoch & 1:
             return epoch
         # A bare "it has failed" is not enough: others may read under the old epoch until their leases end (w1).
-        if self._odd is not None and self._known_for() >= self._lease * _DRIFT:
+        if self._known_for(epoch) >= self._lease * _DRIFT:
             return None
         raise self._wait()
 
-    def _known_for(self) -> float:
-        return self._clock.monotonic() - self._odd[1] if self._odd is not None else 0.0
+    def _known_for(self, epoch: int) -> float:
+        """Seconds since when this failure is known here; 0 when another thread knows of a later state by now."""
+        odd = self._odd
+        return self._clock.monotonic() - odd[1] if odd is not None and odd[0] == epoch else 0.0
 
     def _wait(self) -> Unavailable:
         return Unavailable(f"the cache {self._server} was declared failed just now", int(self._lease) + 1)
@@ -238,7 +255,8 @@ class SharedState:
     @property
     def wait(self) -> float:
         """Seconds until the failure that is known here has been known for a lease; 0 when that is so, or none is."""
-        left = 0.0 if self._odd is None else self._lease * _DRIFT - self._known_for()
+        odd = self._odd
+        left = 0.0 if odd is None else self._lease * _DRIFT - self._known_for(odd[0])
         return left + 0.001 if left > 0 else 0.0  # a little more than what rounding may take away
 
     def probe(self, cache: Provider) -> bool:
@@ -251,7 +269,7 @@ class SharedState:
             self._note(epoch)
             if not epoch & 1:
                 return True
-            if self._known_for() < self._lease * _DRIFT:
+            if self._known_for(epoch) < self._lease * _DRIFT:
                 return False
             cache.store(_PROBE_KEY, b"%d" % epoch)
             cache.retrieve(_PROBE_KEY)

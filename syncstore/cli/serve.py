@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,8 @@ def run(options: argparse.Namespace) -> int:
     path = loading.find(options.config)
     loading.set_up_logging(path)
     settings = loading.load(path)
+    if options.workers:
+        settings = replace(settings, workers=options.workers)  # with the checks of what goes together
     asked = options.bind or settings.bind
     address = listening_address(asked)
     check(settings)
@@ -60,14 +63,13 @@ def run(options: argparse.Namespace) -> int:
     open_secrets(settings)
     if path is not None:
         os.environ[loading.ENVIRONMENT_KEY] = str(path.resolve())
-    workers = options.workers or settings.workers
     server = Granian(
         "syncstore.cli.serve:worker",
         factory=True,
         address=address.host,
         port=address.port,
         interface=Interfaces.WSGI,
-        workers=workers,
+        workers=settings.workers,
         blocking_threads=options.threads or settings.threads or _threads_for(settings),
         http=HTTPModes.http1,
         websockets=False,
@@ -78,14 +80,15 @@ def run(options: argparse.Namespace) -> int:
         log_enabled=False,
     )
     # Told when the signals that end it are understood and the port is taken.
-    server.on_startup(lambda: _announce(settings, path, asked, workers))
+    server.on_startup(lambda: _announce(settings, path, asked))
     server.serve()
     return 0
 
 
-def _announce(settings: Settings, path: Path | None, address: Address, workers: int) -> None:
+def _announce(settings: Settings, path: Path | None, address: Address) -> None:
     from syncstore.app import secret_path, shown_database
 
+    workers = settings.workers
     given = settings.secrets or settings.master_secrets or settings.node_secrets
     # fmt: off
     print(

@@ -554,8 +554,8 @@ class Settings:
             raise ConfigError("cache.sample needs a cache: set cache.provider, or leave it at 0")
         if self.cache_provider == "memory" and self.workers > 1:
             raise ConfigError(
-                f"cache.provider = memory is for one process, and serve.workers is {self.workers}: "
-                "set cache.provider = memcached, or none"
+                f"cache.provider = memory is for one process, and serve.workers (or --workers) is {self.workers}: "
+                "set that to 1, or cache.provider = memcached, or none"
             )
         if self.cache_provider == "memcached" and self.memcached_retry_interval < self.memcached_state_lease:
             raise ConfigError("memcached.retry_interval must not be less than memcached.state_lease")

@@ -6,11 +6,13 @@ import json
 import math
 import re
 from collections.abc import Callable
-from ipaddress import ip_network
+from ipaddress import IPv6Address, ip_network
 from typing import NamedTuple
 
 from syncstore.bso import is_collection
 from syncstore.limits import Limits
+
+_MAX_SOCKET_PATH = 107  # of sun_path on Linux, less its final zero
 
 
 class Address(NamedTuple):
@@ -50,19 +52,52 @@ class CacheAddress(NamedTuple):
 
 
 def cache_address(value: str) -> CacheAddress:
-    """HOST:PORT, or the absolute path of a unix socket. Raises ValueError."""
+    """HOST:PORT, or the absolute path of a unix socket: what can be connected to. Raises ValueError."""
     word = value.strip()
     if len(word.split()) != 1:
         raise ValueError("must be one HOST:PORT, or one path of a unix socket")
     if word.startswith("/"):
+        if "\0" in word:
+            raise ValueError("must be a path without a zero byte")
+        if len(word.encode()) > _MAX_SOCKET_PATH:
+            raise ValueError(
+                f"the path of a unix socket has at most {_MAX_SOCKET_PATH} bytes: move the socket to a shorter one"
+            )
         return CacheAddress(word, 0)
     if ":" not in word:
         raise ValueError("must be HOST:PORT, or the path of a unix socket that begins with /")
-    return CacheAddress(*parse_address(word))
+    address = CacheAddress(*parse_address(word))
+    _check_host(address.host)
+    return address
 
 
 def optional_cache_address(value: str) -> CacheAddress | None:
     return cache_address(value) if value.strip() else None
+
+
+def _check_host(host: str) -> None:
+    """Whether it can be looked up. Raises ValueError."""
+    if ":" in host:
+        address, mark, zone = host.partition("%")
+        if not _is_ipv6(address) or (mark and not re.fullmatch(r"[\w.-]+", zone)):
+            raise ValueError("must have an IPv6 address between the brackets")
+        return
+    if set(host) & set("/[]"):
+        raise ValueError(
+            "must have a host name with no slash and no bracket inside, or be a path that begins with /"
+        )
+    try:
+        host.encode("idna")  # as the look-up does, which raises the same at each request
+    except UnicodeError:
+        raise ValueError("must have a host name with 1 to 63 characters between its dots") from None
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        IPv6Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def collections(value: str) -> tuple[str, ...]:

@@ -133,3 +133,7 @@ class DurableStorage(Storage, Protocol):
     def advance_epoch(self, server: str, seen: int, to: int | None = None) -> bool:
         """Count the server's epoch up by one, or up `to` a number, if it still is `seen`: committed when this
         returns, in a transaction of its own. False when somebody else was first."""
+
+    def fail_other_servers(self, name: str) -> None:
+        """Declare every cache server failed that may be trusted, but the one of this name: whoever writes from now
+        on does not tell them."""

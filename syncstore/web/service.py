@@ -1,17 +1,23 @@
 """The WSGI application around Pyramid's router: what must happen before routing, for any path.
 
 CORS preflights are answered for paths that do not exist, too (sync-api section 16). A path prefix of
-`public_url`, which a proxy passed on, is moved to SCRIPT_NAME. Old Firefox for iOS can be kept out.
+`public_url`, which a proxy passed on, is moved to SCRIPT_NAME. Old Firefox for iOS can be kept out. A process that
+was forked from the one that made the app serves nothing: both would read their answers from the same connections
+to the database, and might get each other's.
 """
 
 from __future__ import annotations
 
+import logging
+import os
 import random
 import re
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from syncstore.web.answers import Answer, json_zero
+
+log = logging.getLogger(__name__)
 
 StartResponse = Callable[..., Any]
 Environ = dict[str, Any]
@@ -88,9 +94,12 @@ class Service:
         self._cors_max_age = str(cors_max_age)
         self._notices = notices if notices.alert or notices.backoff else None
         self._block_old_ios = block_old_ios
+        self._pid = os.getpid()
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
+        if os.getpid() != self._pid:  # 50 ns
+            return self._forked()(environ, start_response)
         prefix = self._prefix
         if prefix and environ["PATH_INFO"].startswith(prefix + "/"):
             environ["SCRIPT_NAME"] = environ.get("SCRIPT_NAME", "") + prefix
@@ -105,6 +114,13 @@ class Service:
         if self._notices is not None:
             start_response = _adding(start_response, self._notices.headers())
         return self._router(environ, start_response)
+
+    def _forked(self) -> Answer:
+        log.error(
+            "this process was forked after the application had been made, and may not use its connections: "
+            "start gunicorn without --preload, uWSGI with lazy-apps = true"
+        )
+        return json_zero(503, [("Retry-After", "60")])
 
     def _preflight(self, origin: str) -> Answer:
         return Answer(

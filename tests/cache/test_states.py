@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Callable
 
 import pytest
 
@@ -15,7 +17,8 @@ LEASE = 2.0
 
 
 class Epochs:
-    """The shared table, in memory; `away` makes it unreachable, `delay` takes time to answer."""
+    """The shared table, in memory; `away` makes it unreachable, `delay` takes time to answer, as `before_answer` may
+    in earnest."""
 
     def __init__(self, clock: SteppableClock) -> None:
         self.clock = clock
@@ -23,9 +26,11 @@ class Epochs:
         self.asked = 0
         self.away = False
         self.delay = 0.0
+        self.before_answer: Callable[[], object] = lambda: None
 
     def epoch(self, server: str) -> int:
         self.asked += 1
+        self.before_answer()
         if self.away:
             raise Unavailable("away")
         found = self.epochs.get(server, 0)
@@ -102,6 +107,70 @@ def test_nothing_is_trusted_while_the_table_cannot_be_asked(
     assert state.trusted() is None
 
 
+class Reader(threading.Thread):
+    """Asks whether the server is trusted; `found` is the answer."""
+
+    def __init__(self, state: SharedState) -> None:
+        super().__init__(daemon=True)
+        self._state = state
+        self.found: int | str | None = "no answer yet"
+
+    def run(self) -> None:
+        self.found = self._state.trusted()
+
+
+class SlowTable:
+    """Holds back the answers of a table until it is told to go on."""
+
+    def __init__(self, epochs: Epochs) -> None:
+        self.asked = threading.Event()
+        self.go_on = threading.Event()
+        epochs.before_answer = self._wait
+
+    def _wait(self) -> None:
+        self.asked.set()
+        assert self.go_on.wait(30)
+
+
+def test_who_comes_while_another_asks_gets_the_same_answer(state: SharedState, epochs: Epochs) -> None:
+    table = SlowTable(epochs)
+    readers = [Reader(state) for _ in range(4)]
+    for reader in readers:
+        reader.start()
+    assert table.asked.wait(30)
+    table.go_on.set()
+    for reader in readers:
+        reader.join(30)
+    assert [reader.found for reader in readers] == [10] * 4
+    assert epochs.asked == 1
+
+
+def test_nobody_waits_long_for_the_answer_to_another(state: SharedState, epochs: Epochs) -> None:
+    table = SlowTable(epochs)
+    first, second = Reader(state), Reader(state)
+    first.start()
+    assert table.asked.wait(30)
+    second.start()
+    second.join(20)
+    assert second.found is None
+    table.go_on.set()
+    first.join(30)
+    assert first.found == 10
+
+
+def test_a_table_that_did_not_answer_is_not_asked_again_at_once(
+    state: SharedState, epochs: Epochs, clock: SteppableClock
+) -> None:
+    epochs.away = True
+    for _ in range(3):
+        assert state.trusted() is None
+    assert epochs.asked == 1
+    assert not state.troubled(), "nothing is known against the cache"
+    epochs.away = False
+    clock.step(1.0)
+    assert state.trusted() == 10
+
+
 def test_a_server_that_does_not_answer_is_left_alone_by_this_process(
     state: SharedState, clock: SteppableClock
 ) -> None:
@@ -159,6 +228,43 @@ def test_another_failure_is_waited_for_anew(
     epochs.epochs["s"] = 13
     with pytest.raises(Unavailable):
         state.judge(epochs.epoch)
+
+
+class InterruptedClock(SteppableClock):
+    """Runs `meanwhile` once, when it is asked next: what another thread does in that moment."""
+
+    meanwhile: Callable[[], object] | None = None
+
+    def monotonic(self) -> float:
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
+        return super().monotonic()
+
+
+def test_a_writer_may_judge_while_another_thread_brings_the_server_back() -> None:
+    clock = InterruptedClock()
+    epochs = Epochs(clock)
+    epochs.epochs["s"] = 11
+    state = SharedState(epochs, "s", clock, lease=LEASE)
+    state.trusted()
+    clock.step(LEASE * 2)
+    cache = MemoryProvider(clock)
+    clock.meanwhile = lambda: state.probe(cache)
+    assert state.judge(lambda _: 11) is None
+    assert epochs.epochs["s"] == 12
+
+
+def test_the_prober_may_ask_how_long_to_wait_while_another_thread_brings_the_server_back() -> None:
+    clock = InterruptedClock()
+    epochs = Epochs(clock)
+    epochs.epochs["s"] = 11
+    state = SharedState(epochs, "s", clock, lease=LEASE)
+    state.trusted()
+    epochs.epochs["s"] = 12
+    clock.meanwhile = state.current
+    assert state.wait > 0
+    assert state.wait == 0
 
 
 def test_what_the_table_has_not_heard_of_is_no_licence(state: SharedState, epochs: Epochs) -> None:

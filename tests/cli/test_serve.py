@@ -106,6 +106,13 @@ def test_a_folder_that_cannot_be_made(folder: Folder) -> None:
     assert f"sqlalchemy.url: {folder.path}/var cannot be made" in refused(folder.run("serve"))
 
 
+def test_more_workers_than_may_share_a_memory(folder: Folder) -> None:
+    message = refused(folder.run("serve", "--workers", "2", SYNCSTORE_CACHE__PROVIDER="memory"))
+    assert "cache.provider = memory is for one process" in message
+    assert "--workers" in message
+    assert not (folder.path / "var").exists()
+
+
 def test_a_missing_driver(folder: Folder) -> None:
     program = (
         "import sys; sys.modules['MySQLdb'] = None; from syncstore.cli import main; sys.exit(main(['serve']))"

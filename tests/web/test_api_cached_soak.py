@@ -36,7 +36,7 @@ def memcached() -> Iterator[MemcachedServer]:
 
 
 @pytest.fixture(scope="module", params=LIVING)
-def kind(request: pytest.FixtureRequest) -> str:
+def living(request: pytest.FixtureRequest) -> str:
     """Where the suite's collections live."""
     name: str = request.param
     return name
@@ -44,7 +44,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module", params=["sql", "memcached"])
 def app_settings(
-    request: pytest.FixtureRequest, database_url: str, memcached: MemcachedServer, kind: str
+    request: pytest.FixtureRequest, database_url: str, memcached: MemcachedServer, living: str
 ) -> dict[str, str]:
     """The suite's app, over the database of this turn."""
-    return cached_settings(database_url, memcached.address, kind, request.param)
+    return cached_settings(database_url, memcached.address, living, request.param)

@@ -9,7 +9,7 @@ from typing import Self
 DEFAULT_PORT = 11211
 
 # a name or IPv4 address, or an IPv6 address in brackets; then perhaps a port
-_HOST_AND_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.]+(?:%\w+)?)\]|([^\s:/\[\]]+))(?::([0-9]{1,5}))?")
+_HOST_AND_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|([^\s:/\[\]]+))(?::([0-9]{1,5}))?")
 _MAX_PATH = 107  # of sun_path on Linux, less its final zero
 
 

@@ -70,7 +70,7 @@ class Stream:
         )
         try:
             sock = self._client.dial(time.monotonic() + connect_timeout)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # the latter for a name that cannot be one: `a..b`
             raise BackendUnavailable(f"no connection to memcached at {address}: {error}") from error
         # Not the socket's own timeouts, nor the kernel's: each call would count from zero, and after a signal again.
         sock.setblocking(False)

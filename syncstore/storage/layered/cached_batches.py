@@ -98,11 +98,13 @@ class CachedBatches:
         return Claim(batch, item.token, collection, layout.opened_at, layout.ends, changes)
 
     def store(self, uid: int, claim: Claim) -> None:
-        """Store what was staged, if the batch is still as it was read."""
+        """Store what was staged, if the batch is still as it was read. Raises InvalidBatch when it has ended since."""
         rows = [(one.id, one.payload, one.sortindex, one.ttl) for one in claim.changes.values()]
         value = _encode(_Layout(claim.collection, claim.opened_at, claim.ends, rows))
         try:
             self._cache.store(_key(uid, claim.batch), value, claim.ends / 1000, expect=claim.over)
+        except ValueError:  # of a provider, for what has expired: the clock decides once, there
+            raise InvalidBatch("the batch has ended") from None
         except TooLarge as error:
             raise RequestTooLarge(error.size, error.limit) from error
         except Conflict as error:

@@ -38,7 +38,7 @@ from syncstore.storage.layered.cached_batches import CachedBatches
 from syncstore.storage.layered.contents import Contents
 from syncstore.storage.layered.drafts import NOTHING, Draft, Held, kept_time
 from syncstore.storage.layered.metadata import Marked, Metadata, Sight, Unconfirmed
-from syncstore.storage.layered.record import Entry
+from syncstore.storage.layered.record import Entry, Record
 
 log = logging.getLogger(__name__)
 
@@ -69,12 +69,16 @@ class CachedOnly:
 
     def find(self, uid: int, collection: str, query: Query) -> Page:
         """The items that match (see Storage)."""
+        # Before the look: an item that seems to have expired since may have been given a longer life meanwhile,
+        # and whoever is told the collection's time without it never asks for it again.
+        now = self._clock.now_ms()
         found = self.read(uid, collection)
-        return contents.page(found.time, found.items or (), query, self._clock.now_ms())
+        return contents.page(found.time, found.items or (), query, now)
 
     def item(self, uid: int, collection: str, item: str) -> BSO:
         """One live item (see Storage)."""
-        for stored in contents.live(self.read(uid, collection).items or (), self._clock.now_ms()):
+        now = self._clock.now_ms()
+        for stored in contents.live(self.read(uid, collection).items or (), now):
             if stored.id == item:
                 return contents.bso(stored)
         raise NotFound(item)
@@ -137,7 +141,8 @@ class CachedOnly:
                     return found  # a writer was at work, and has finished
                 entry: Entry
                 if found is not None and found.items is not None and found.time > kept.time:
-                    after = Contents(work.draw_time(found.time), found.items)
+                    time = work.draw_time(held.later_than(self._clock))
+                    after = contents.no_later(time, found.items)
                     entry = after.time
                     work.keep_time(collection, kept_time(after))
                     marked = self._place(uid, collection, None, held, contents.encode(after), work)
@@ -176,8 +181,7 @@ class CachedOnly:
                 if kept is None or kept.being is not Being.LIVE:
                     return None
                 held = self._glance(key)
-                later_than = 0 if held.contents is None else held.contents.time
-                entry, marked = self._give_up(uid, collection, work, later_than)
+                entry, marked = self._give_up(uid, collection, work, held.later_than(self._clock))
         except Unconfirmed as error:
             raise self._state.declare_failed(error.epoch) from error
         later: list[CacheChange] = []
@@ -208,7 +212,8 @@ class CachedOnly:
             try:
                 with self._below.lock_for_times(uid, collection) as durable:
                     kept = durable.kept.get(collection)
-                    before = self._base(uid, collection, kept, sight, held)
+                    held = self._look_again(uid, collection, kept, sight, held)
+                    before = _base(kept, held)
                     if before is not None:
                         draft = Draft(durable, before, held, collection, self._batches, uid, self._clock)
                         yield draft
@@ -228,23 +233,21 @@ class CachedOnly:
             later.append(Remove(cached_only_key(uid, collection), before.item.token))
         self._metadata.later(later)
 
-    def _base(
+    def _look_again(
         self, uid: int, collection: str, kept: KeptTime | None, sight: Sight | None, held: Held
-    ) -> Held | None:
-        """What the write starts from, the user's row locked; None when items and time disagree.
+    ) -> Held:
+        """What the cache holds, the user's row locked; `held` is from before, and others may have written since.
 
-        Items of the right time that were looked at before the lock may still be the wrong ones: those of a writer
-        who was rolled back, evicted since, and their time drawn again for others. So they are believed only under a
-        record that had the time already when it was looked at, just before them; a second look costs a round trip.
+        Even items of the right time may be the wrong ones: those of a writer who was rolled back, evicted since, and
+        their time drawn again for others. So what was seen before the lock is believed only under a record that had the
+        time already when it was looked at, just before them; a second look costs a round trip.
         """
-        if kept is None or kept.being is not Being.LIVE:
-            # Whatever the cache holds has no time: the collection does not exist.
-            return Held(None, held.item)
-        settled = sight is not None and sight.record.entry(collection) == kept.time
-        if not settled or held.contents is None or held.contents.time != kept.time:
-            held = self._held(uid, collection)  # the look was before the lock; others may have written since
-        found = held.contents
-        return held if found is not None and found.items is not None and found.time == kept.time else None
+        if sight is not None and _tells(sight.record, collection, kept):
+            if kept is None or kept.being is not Being.LIVE:
+                return held
+            if held.contents is not None and held.contents.time == kept.time:
+                return held
+        return self._held(uid, collection)
 
     def _finish(self, uid: int, draft: Draft, sight: Sight | None, before: Held) -> Marked | None:
         """All that goes to the cache before the commit; what is refused or unclear is an error, and rolls back."""
@@ -328,6 +331,7 @@ class CachedOnly:
         """Live items and their bytes of these collections: exact where the items can be read, else what was kept
         at their last write, which counts those that have expired since."""
         names = [name for name, time in kept.items() if time.being is Being.LIVE]
+        now = self._clock.now_ms()
         found: Sequence[Item | None] = ()
         if names and not self._state.troubled():
             try:
@@ -337,7 +341,6 @@ class CachedOnly:
             except BackendError:
                 found = ()
         totals = {}
-        now = self._clock.now_ms()
         for i, name in enumerate(names):
             held = _held(found[i]).contents if found else None
             if held is not None and held.items is not None and held.time == kept[name].time:
@@ -346,6 +349,22 @@ class CachedOnly:
             else:
                 totals[name] = kept[name].items, kept[name].bytes
         return totals
+
+
+def _tells(record: Record, collection: str, kept: KeptTime | None) -> bool:
+    """Whether the record says of the collection what SQL says now."""
+    entry = record.entry(collection)
+    if kept is None or entry is None:
+        return kept is None and entry is None and record.complete
+    return kept.time == (entry.time if isinstance(entry, KeptTime) else entry)
+
+
+def _base(kept: KeptTime | None, held: Held) -> Held | None:
+    """What a write starts from; None when items and time disagree."""
+    if kept is None or kept.being is not Being.LIVE:
+        return Held(None, held.item)  # whatever the cache holds has no time: the collection does not exist
+    found = held.contents
+    return held if found is not None and found.items is not None and found.time == kept.time else None
 
 
 def _gone(kept: KeptTime) -> Contents:

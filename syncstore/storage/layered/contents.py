@@ -53,6 +53,15 @@ def decode(value: bytes) -> Contents | None:
     return Contents(layout.time, layout.items) if layout.version == _VERSION else None
 
 
+def no_later(time: int, items: Sequence[StoredItem]) -> Contents:
+    """The contents at a time, no item being later: one may have its time from a clock that was ahead."""
+    if all(item.modified <= time for item in items):
+        return Contents(time, items)
+    return Contents(
+        time, [msgspec.structs.replace(item, modified=min(item.modified, time)) for item in items]
+    )
+
+
 # -- reading
 
 

@@ -19,11 +19,24 @@ NOTHING = Contents(0, ())
 """A collection that does not exist."""
 
 
+_FAR_AHEAD = 30 * 100
+
+
 class Held(NamedTuple):
     """What the cache holds of a collection: the contents, None when missing or unreadable, and the item itself."""
 
     contents: Contents | None
     item: Item | None
+
+    def later_than(self, clock: Clock) -> int:
+        """The time that the next one is to exceed, in ticks, so that no time ever stands for two contents.
+
+        0 when the items' writer had a clock that was far ahead and never came to his commit: nobody could write until
+        that time has come. It is a second belt only. Items are believed when SQL or the record had their
+        time before they were looked at, and those that are replaced cannot come back.
+        """
+        time = 0 if self.contents is None else self.contents.time
+        return time if time - clock.now() <= _FAR_AHEAD else 0
 
 
 class Draft:
@@ -50,8 +63,7 @@ class Draft:
         self.entry: Entry | None = None
         self.after: Contents | None = None
         self._before = before.contents or NOTHING
-        # Also later than what the cache holds without a time in SQL: no time is to stand for two contents.
-        self._later_than = seen.contents.time if seen.contents is not None else 0
+        self._later_than = seen.later_than(clock)  # which SQL may not know of
         self._batches = batches
         self._uid = uid
         self._clock = clock

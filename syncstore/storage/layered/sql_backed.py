@@ -52,17 +52,18 @@ class SqlBacked:
     def find(self, uid: int, collection: str, query: Query) -> Page:
         """The items that match (see Storage)."""
         if collection in self._kinds.write_through:
+            now = self._clock.now_ms()  # before the look, as in CachedOnly.find
             copy = self._copy(uid, collection)
             if copy is not None and copy.items is not None:
-                return contents.page(copy.time, copy.items, query, self._clock.now_ms())
+                return contents.page(copy.time, copy.items, query, now)
         return self._below.find(uid, collection, query)
 
     def item(self, uid: int, collection: str, item: str) -> BSO:
         """One live item (see Storage)."""
         if collection in self._kinds.write_through:
+            now = self._clock.now_ms()
             copy = self._copy(uid, collection)
             if copy is not None and copy.items is not None:
-                now = self._clock.now_ms()
                 for stored in copy.items:
                     if stored.id == item and (stored.expires is None or stored.expires > now):
                         return contents.bso(stored)

@@ -57,6 +57,13 @@ class Statements:
             .where(server, cache_servers.c.epoch == bindparam("seen"))
             .values(epoch=bindparam("next")),
         )
+        epoch = cache_servers.c.epoch
+        self.fail_other_servers = compiled(
+            "fail_other_servers",
+            update(cache_servers)
+            .where(cache_servers.c.name != bindparam("name"), epoch % 2 == 0)
+            .values(epoch=epoch + 1),
+        )
         self.add_server = compiled(
             "add_server", insert(cache_servers).values(name=bindparam("name"), epoch=bindparam("next"))
         )

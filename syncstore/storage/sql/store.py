@@ -177,6 +177,10 @@ class SqlStorage:
             return True
         return seen == 0 and self._database.insert_if_new(self._statements.add_server, values)
 
+    def fail_other_servers(self, name: str) -> None:
+        """Declare all other cache servers failed (see DurableStorage)."""
+        self._database.execute(self._statements.fail_other_servers, {"name": name})
+
     def users(self) -> Iterator[int]:
         """The numbers of all users that have a row, in order, read in steps."""
         after = -1

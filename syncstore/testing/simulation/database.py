@@ -118,6 +118,17 @@ class Database:
         self._reachable(process)
         return fault
 
+    def arriving(self, fault: str) -> str:
+        """A statement that changes something is on its way, and a slow one may be so before it does or after.
+
+        What to hand to `answered` then.
+        """
+        if fault != "sql read slow" or self._chance() < 0.5:
+            return fault
+        self.world.note("sql question", "SLOW")
+        self.world.sleep(self._chance() * 2)
+        return ""
+
     def answered(self, fault: str) -> None:
         """The answer of a read is on its way, sometimes for long."""
         if fault in ("sql read slow", "epoch slow"):
@@ -258,6 +269,10 @@ class Database:
     def epoch(self, server: str) -> int:
         """As it is."""
         return self.epochs.get(server, 0)
+
+    def fail_other_servers(self, name: str) -> None:
+        """Make the epochs of all servers odd, but that of this name."""
+        self.epochs = {other: epoch if other == name else epoch | 1 for other, epoch in self.epochs.items()}
 
     def advance_epoch(self, server: str, seen: int, to: int | None) -> bool:
         """By compare-and-set."""

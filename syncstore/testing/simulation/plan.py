@@ -169,7 +169,9 @@ class _Requests:
         self._kinds = mix.kinds
         self._expiry = expiry
         self._large = large
-        self._pauses = (0.0, 0.05, 0.2, 0.6) if mix.eager else (0.0, 0.0, 0.0, 0.01, 0.3, 1.5)
+        self._pauses: tuple[float, ...] = (
+            (0.0, 0.05, 0.2, 0.6) if mix.eager else (0.0, 0.0, 0.0, 0.01, 0.3, 1.5)
+        )
         if mix.clock_stands:
             self._pauses = (0.0,)
         self._retries = 0.8 if mix.eager else 0.3

@@ -123,10 +123,14 @@ class SimulatedStorage:
     def advance_epoch(self, server: str, seen: int, to: int | None = None) -> bool:
         """Count the epoch up (see DurableStorage)."""
         database = self._place.database
-        fault = database.read(self._place.process, "sql advance epoch", seen)
+        fault = database.arriving(database.read(self._place.process, "sql advance epoch", seen))
         done = database.advance_epoch(server, seen, to)
         database.answered(fault)
         return done
+
+    def fail_other_servers(self, name: str) -> None:
+        """Declare all other cache servers failed (see DurableStorage)."""
+        self._place.database.fail_other_servers(name)
 
     # -- inside
 

@@ -34,3 +34,16 @@ class EpochRules(DurableRooms):
             work.keep_time("tabs", KeptTime(work.draw_time()))
             assert work.epoch(name) == 4
         assert "tabs" in durable.times(user.uid).kept
+
+    def test_all_other_servers_that_may_be_trusted_are_declared_failed(
+        self, user: User, durable: DurableStorage
+    ) -> None:
+        mine, trusted, failed = (f"{name}-{user.uid}" for name in ("mine", "trusted", "failed"))
+        durable.advance_epoch(mine, 0, 4)
+        durable.advance_epoch(trusted, 0, 6)
+        durable.advance_epoch(failed, 0, 7)
+        durable.fail_other_servers(mine)
+        assert [durable.epoch(name) for name in (mine, trusted, failed)] == [4, 7, 7]
+        durable.fail_other_servers("")
+        assert [durable.epoch(name) for name in (mine, trusted, failed)] == [5, 7, 7]
+        assert durable.epoch("") == 0

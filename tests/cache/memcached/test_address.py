@@ -15,6 +15,7 @@ from syncstore.cache.memcached.address import Address
         ("cache.example.org:1", Address("cache.example.org", 1)),
         ("[::1]:65535", Address("::1", 65535)),
         ("[fe80::1%eth0]", Address("fe80::1%eth0", 11211)),
+        ("[fe80::1%eth0.7]:1", Address("fe80::1%eth0.7", 1)),
         ("/run/memcached.sock", Address("", 0, "/run/memcached.sock")),
         ("unix:/run/memcached.sock", Address("", 0, "/run/memcached.sock")),
     ],

@@ -10,7 +10,16 @@ from collections.abc import Callable, Iterator
 import pytest
 from pymemcache.client.base import Client  # type: ignore[import-untyped]  # pymemcache ships no types
 
-from syncstore.cache.api import ABSENT, BackendUnavailable, Conflict, StorageFull, Store, Token, TooLarge
+from syncstore.cache.api import (
+    ABSENT,
+    BackendUnavailable,
+    Conflict,
+    Remove,
+    StorageFull,
+    Store,
+    Token,
+    TooLarge,
+)
 from syncstore.cache.memcached.address import Address
 from syncstore.cache.memcached.provider import MemcachedProvider
 from syncstore.clock import SystemClock
@@ -185,9 +194,12 @@ def test_it_finds_the_address_of_a_name_that_works(
     assert value_of(cache, b"k") == b"x"
 
 
-def test_a_name_that_is_none_is_unavailable(open_provider: OpenProvider) -> None:
+@pytest.mark.parametrize("host", ["host.invalid", "cache..invalid", f"{'a' * 64}.invalid"])
+def test_a_name_that_is_none_is_unavailable(open_provider: OpenProvider, host: str) -> None:
+    cache = open_provider(f"{host}:11211")
     with pytest.raises(BackendUnavailable, match="no connection"):
-        open_provider("host.invalid:11211").fetch([b"k"])
+        cache.fetch([b"k"])
+    cache.change_later([Remove(b"k")])
 
 
 def test_a_server_without_cas_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""Collections in the cache alone: what a writer believes of items that it looked at before it had the lock."""
+"""What readers and writers make of items in the cache, when others are at work between two of their steps."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def storage(tmp_path: Path, clock: SteppableClock, cache: WatchedProvider) -> It
     url = f"sqlite:///{tmp_path / 'sync.db'}"
     migrate.upgrade(url)
     below = open_sql_store(url, clock)
-    layered = LayeredStorage(below.storage, cache, AlwaysUp(), Kinds(cached_only=["tabs"]), clock)
+    layered = LayeredStorage(below.storage, cache, AlwaysUp(), Kinds(cached_only=["tabs"], write_through=["meta"]), clock)
     yield layered
     layered.close()
 
@@ -116,3 +116,50 @@ def test_nor_writes_them(storage: LayeredStorage, cache: WatchedProvider, uid: i
         "second",
         "third",
     }
+
+
+@pytest.mark.parametrize("collection", ["tabs", "meta"])
+def test_an_item_that_expires_while_the_cache_is_asked_is_still_told(
+    storage: LayeredStorage, cache: WatchedProvider, clock: SteppableClock, uid: int, collection: str
+) -> None:
+    """Somebody may have given it a longer life meanwhile, which changes neither its time nor the collection's."""
+    with storage.lock_for_write(uid, collection, ("short",), create=True) as work:
+        work.put([Change("short", "x", ttl=10)])
+    for _ in range(2):
+        storage.find(uid, collection, Query(full=True))
+
+    cache.after_fetch = lambda: clock.step(11)
+    assert "short" in {one.id for one in storage.find(uid, collection, Query(full=True)).items}
+    assert "short" not in {one.id for one in storage.find(uid, collection, Query(full=True)).items}
+
+    clock.step(-11)
+    cache.after_fetch = lambda: clock.step(11)
+    assert storage.item(uid, collection, "short").payload == "x"
+
+
+class TestItemsOfAWriterWhoseClockWasAhead:
+    """He stored them, and never came to his commit."""
+
+    @pytest.fixture
+    def ahead(self, storage: LayeredStorage, cache: WatchedProvider, clock: SteppableClock, uid: int) -> int:
+        """Their time, in ticks."""
+        time = clock.now() + 3600 * 100
+        items = [StoredItem("first", clock.now(), "x", None, None), StoredItem("ahead", time, "x", None, None)]
+        cache.store(cached_only_key(uid, "tabs"), contents.encode(Contents(time, items)))
+        return time
+
+    def test_are_taken_over_at_the_present_time(
+        self, storage: LayeredStorage, clock: SteppableClock, uid: int, ahead: int
+    ) -> None:
+        put(storage, uid, "next")
+        page = storage.find(uid, "tabs", Query(full=True))
+        assert {one.id for one in page.items} == {"first", "ahead", "next"}
+        assert all(one.modified <= page.modified <= clock.now() + 10 for one in page.items)
+        assert page.modified == storage.collection_times(uid).collections["tabs"]
+
+    def test_do_not_keep_an_operator_from_clearing(
+        self, storage: LayeredStorage, clock: SteppableClock, uid: int, ahead: int
+    ) -> None:
+        assert storage.lose(uid, "tabs") is not None
+        assert storage.find(uid, "tabs", Query(full=True)).items == []
+        assert put(storage, uid, "again") <= clock.now() + 10
