@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from pyramid.config import Configurator
+from pyramid.router import Router
 
 from syncstore import databases
 from syncstore.app_cache import open_layer, open_lock_backend
@@ -53,26 +55,39 @@ def make_app(ini: Mapping[str, str], here: Path | None = None, clock: Clock | No
 
 
 def build(settings: Settings, clock: Clock) -> Service:
-    """The application for parsed settings, over a database that is prepared."""
-    database, statements = open_database(settings)
-    layer = open_layer(settings, open_storage(settings, database, statements, clock), clock)
-    storage = layer.storage
-    token_server = replaced = None
-    if settings.tokenserver:
-        secrets = open_secrets(settings)
-        token_server = open_token_server(settings, secrets, open_origin(settings), clock)
-        replaced = open_replaced_users(settings, token_server.connections, storage, secrets, clock)
-    purge = open_purge(settings, database, statements, open_locks(settings, database, clock), clock)
-    sweeper = Sweeper(_AllPurges(purge, replaced), settings.purge_interval)
-    sweeper.start()
+    """The application for parsed settings, over a database that is prepared. When it cannot be made, nothing of it
+    stays open. Raises ConfigError."""
+    with ExitStack() as opened:
+        database, statements = open_database(settings)
+        opened.callback(database.close)
+        locks = open_locks(settings, database, clock)
+        opened.callback(locks.close)
+        layer = open_layer(settings, open_storage(settings, database, statements, locks, clock), clock)
+        storage = layer.storage
+        opened.callback(storage.close)
+        opened.callback(layer.stop)
+        token_server = replaced = None
+        if settings.tokenserver:
+            secrets = open_secrets(settings)
+            token_server = open_token_server(settings, secrets, open_origin(settings), clock)
+            opened.callback(token_server.connections.close)
+            replaced = open_replaced_users(settings, token_server.connections, storage, secrets, clock)
+        router = _router(settings, storage, token_server, clock)
+        purge = open_purge(settings, database, statements, locks, clock)
+        sweeper = Sweeper(_AllPurges(purge, replaced), settings.purge_interval)
+        opened.callback(sweeper.stop)
+        sweeper.start()
+        return Service(
+            router,
+            opened.pop_all().close,
+            prefix=unquote(urlsplit(settings.public_url).path, "latin-1"),  # as WSGI has paths
+            cors_max_age=settings.cors_max_age,
+            notices=Notices(settings.alert, settings.backoff, settings.backoff_probability),
+            block_old_ios=settings.block_old_ios,
+        )
 
-    def close() -> None:
-        sweeper.stop()
-        layer.stop()
-        storage.close()
-        if token_server is not None:
-            token_server.connections.close()
 
+def _router(settings: Settings, storage: Storage, token_server: TokenServer | None, clock: Clock) -> Router:
     config = Configurator()
     authenticator = open_authenticator(settings, clock)
     errors = ErrorAnswers(
@@ -82,14 +97,7 @@ def build(settings: Settings, clock: Clock) -> Service:
     add_routes(config, views, authenticator, errors, clock, largest_body=settings.limits.largest_body)
     if token_server is not None:
         add_token_routes(config, token_server.tokens, token_server.events)
-    return Service(
-        config.make_wsgi_app(),
-        close,
-        prefix=unquote(urlsplit(settings.public_url).path, "latin-1"),  # as WSGI has paths
-        cors_max_age=settings.cors_max_age,
-        notices=Notices(settings.alert, settings.backoff, settings.backoff_probability),
-        block_old_ios=settings.block_old_ios,
-    )
+    return config.make_wsgi_app()
 
 
 class _AllPurges(NamedTuple):
@@ -152,16 +160,17 @@ def open_database(settings: Settings) -> tuple[Database, Statements]:
     return database, Statements(dialect)
 
 
-def open_storage(settings: Settings, database: Database, statements: Statements, clock: Clock) -> SqlStorage:
-    """The storage over its database."""
-    locks = open_locks(settings, database, clock)
+def open_storage(
+    settings: Settings, database: Database, statements: Statements, locks: Locks, clock: Clock
+) -> SqlStorage:
+    """The storage over its database. It closes neither the locks nor the database's other users."""
     return SqlStorage(
         database, statements, locks, clock, quota=settings.quota, batch_lifetime=settings.batch_lifetime
     )
 
 
 def open_locks(settings: Settings, database: Database, clock: Clock) -> Locks:
-    """The locks on users."""
+    """The locks on users. Whoever opens them closes them."""
     return Locks(open_lock_backend(settings, database, clock), clock, settings.lock_timeout)
 
 

@@ -7,6 +7,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from syncstore.settings import read_settings
 from syncstore.storage.sql import migrate
 from syncstore.testing.client import InProcess, SyncClient
 from syncstore.testing.processes import HOST, ChildProcess, free_port
+from syncstore.testing.servers import MemcachedServer
 
 REPOSITORY = Path(__file__).parents[1]
 SECRET = "a-secret-of-the-tests-of-the-app"
@@ -152,6 +154,7 @@ def test_a_set_up_that_was_killed_half_way_is_finished(prepared: dict[str, str],
 
 _START = """
 import sys
+import threading
 from syncstore.app import make_app
 sys.stdin.readline()
 app = make_app({"sqlalchemy.url": sys.argv[1], "migrate": sys.argv[2]})
@@ -296,3 +299,47 @@ def test_it_answers_below_the_prefix_of_its_public_url(tmp_path: Path, prefix: s
     with running({"public_url": f"http://localhost{prefix}", "auth.secrets": SECRET}, tmp_path) as app:
         user = SyncClient(7, SECRET, BelowPrefix(app))
         assert user.get("/info/collections").status == 200
+
+
+# -- the end
+
+
+def sockets() -> set[str]:
+    """The sockets that this process has open, where the system tells."""
+    found = set()
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            found.add(os.readlink(f"/proc/self/fd/{number}"))
+        except FileNotFoundError:  # that of the listing itself
+            continue
+    return {name for name in found if name.startswith("socket:")}
+
+
+def test_it_gives_back_the_connections_of_the_locks(
+    tmp_path: Path, memcached_server: MemcachedServer
+) -> None:
+    ini = {"auth.secrets": SECRET, "lock.backend": "memcached", "memcached.servers": memcached_server.address}
+    before = sockets()
+    with running(ini, tmp_path) as app:
+        user = SyncClient(7, SECRET, InProcess(app))
+        assert user.put("/storage/meta/global", {"payload": "x"}).status == 200
+        assert sockets() - before
+    assert not sockets() - before
+
+
+WITHOUT_ITS_SECRETS = {"auth.node_secrets": "missing", "public_url": "http://sync.example"}
+
+
+def test_a_start_that_fails_leaves_the_database_to_the_next_one(tmp_path: Path) -> None:
+    ini = {"cache.provider": "memory"}
+    with pytest.raises(ConfigError, match="missing"):
+        make_app({**ini, **WITHOUT_ITS_SECRETS}, tmp_path)
+    make_app({**ini, "auth.secrets": SECRET}, tmp_path).close()
+
+
+def test_a_start_that_fails_leaves_no_thread(tmp_path: Path) -> None:
+    ini = {"cache.provider": "memcached", "memcached.servers": f"{HOST}:{free_port()}"}
+    before = set(threading.enumerate())
+    with pytest.raises(ConfigError, match="missing"):
+        make_app({**ini, **WITHOUT_ITS_SECRETS}, tmp_path)
+    assert set(threading.enumerate()) <= before

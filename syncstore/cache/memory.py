@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 
 from syncstore.cache.api import (
@@ -75,7 +76,8 @@ class MemoryProvider:
     def _begin(self) -> None:
         self._lock = threading.Lock()
         self._incarnation = _Incarnation()
-        self._items: dict[bytes, Item] = {}
+        # A plain dict finds its first item by passing over all places that were left before it.
+        self._items: OrderedDict[bytes, Item] = OrderedDict()
         self._bytes = 0
         self._last_number = 0
         self._hits = self._misses = self._evicted = self._expired = 0
@@ -226,7 +228,8 @@ class MemoryProvider:
         item = self._items[key] = Item(value, Token(self._incarnation, self._last_number), expires)
         self._bytes += len(key) + len(value)
         while len(self._items) > self._max_items or self._bytes > self._max_bytes:
-            self._drop(next(iter(self._items)))
+            oldest, evicted = self._items.popitem(last=False)
+            self._bytes -= len(oldest) + len(evicted.value)
             self._evicted += 1
         return item
 

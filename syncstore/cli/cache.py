@@ -17,9 +17,9 @@ from syncstore.errors import ConfigError, Conflict
 
 if TYPE_CHECKING:
     from syncstore.app_cache import Tools
+    from syncstore.locks.api import Locks
     from syncstore.locks.memcached import MemcachedLocks
     from syncstore.settings import Settings
-    from syncstore.storage.sql.engine import Database
     from syncstore.storage.sql.store import SqlStorage
 
 _LONGEST_LINE = 100  # bytes; a user's number has ten digits
@@ -75,7 +75,7 @@ def _user(word: str) -> int | None:
 
 class _Opened(NamedTuple):
     settings: Settings
-    database: Database
+    locks: Locks
     below: SqlStorage
     tools: Tools
 
@@ -89,15 +89,17 @@ def _opened(config: str | None) -> Iterator[_Opened]:
     logging.getLogger("syncstore").setLevel(logging.ERROR)  # the commands say themselves what happens
     clock = SystemClock()
     database, statements = app.open_database(settings)
-    below = app.open_storage(settings, database, statements, clock)
+    locks = app.open_locks(settings, database, clock)
+    below = app.open_storage(settings, database, statements, locks, clock)
     try:
         tools = app_cache.open_tools(settings, below, clock)
         try:
             app.prepare_database(settings)
-            yield _Opened(settings, database, below, tools)
+            yield _Opened(settings, locks, below, tools)
         finally:
             tools.cache.close()
     finally:
+        locks.close()
         database.close()
 
 
@@ -175,7 +177,8 @@ def _clear(options: argparse.Namespace) -> int:
         with _opened(options.config) as opened:
             return _forget_all(opened)
     users, busy = _Named(options.users), _Busy()
-    with _opened(options.config) as opened, _locks(opened, wanted=options.locks) as locks:
+    with _opened(options.config) as opened:
+        locks = _locks(opened) if options.locks else None
         for uid in users:
             try:
                 _clear_user(opened, uid, cached_only=options.cached_only)
@@ -200,22 +203,13 @@ def _clear_user(opened: _Opened, uid: int, *, cached_only: bool) -> None:
     print(f"user {uid}: {clearing.forget(uid)} records and copies are forgotten", flush=True)
 
 
-@contextmanager
-def _locks(opened: _Opened, *, wanted: bool) -> Iterator[MemcachedLocks | None]:
-    from syncstore.app_cache import open_lock_backend
-    from syncstore.clock import SystemClock
+def _locks(opened: _Opened) -> MemcachedLocks:
     from syncstore.locks.memcached import MemcachedLocks
 
-    if not wanted:
-        yield None
-        return
-    locks = open_lock_backend(opened.settings, opened.database, SystemClock())
-    if not isinstance(locks, MemcachedLocks):
+    backend = opened.locks.backend
+    if not isinstance(backend, MemcachedLocks):
         raise ConfigError("--locks: lock.backend is not memcached, so there are no locks there")
-    try:
-        yield locks
-    finally:
-        locks.provider.close()
+    return backend
 
 
 def _lock_names(opened: _Opened, uid: int) -> list[tuple[int, str]]:

@@ -151,9 +151,11 @@ def _locks(settings: Settings) -> Finding:
     from syncstore.doctor import locks
 
     database, _ = open_database(settings)
+    examined = open_locks(settings, database, SystemClock())
     try:
-        return locks.examine(open_locks(settings, database, SystemClock()))
+        return locks.examine(examined)
     finally:
+        examined.close()
         database.close()
 
 
@@ -175,20 +177,23 @@ def _cache(settings: Settings) -> Finding:
 
 
 def _state(settings: Settings, found: Finding) -> Finding:
-    from syncstore.app import open_database, open_storage
+    from syncstore.app import open_database, open_locks, open_storage
     from syncstore.app_cache import open_state
     from syncstore.clock import SystemClock
     from syncstore.doctor import cache
 
     clock = SystemClock()
     database, statements = open_database(settings)
+    locks = open_locks(settings, database, clock)
     try:
-        epoch = open_state(settings, open_storage(settings, database, statements, clock), clock).current()
+        below = open_storage(settings, database, statements, locks, clock)
+        epoch = open_state(settings, below, clock).current()
     except SyncError as error:
         return Finding(
             found.subject, f"whether it is in use cannot be found out ({error}): look at the database"
         )
     finally:
+        locks.close()
         database.close()
     return Finding(found.subject, cache.state(epoch, settings.memcached_retry_interval))
 

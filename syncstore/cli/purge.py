@@ -6,7 +6,7 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from syncstore.cli import loading
@@ -14,6 +14,7 @@ from syncstore.cli.arguments import seconds
 from syncstore.clock import SystemClock
 from syncstore.errors import Unavailable
 from syncstore.settings import Settings
+from syncstore.storage.api import Storage
 from syncstore.tokenserver.errors import TokenError
 
 _PAUSE_SECONDS = 0.05
@@ -71,32 +72,30 @@ def _opened(settings: Settings, *, force: bool) -> Iterator[tuple[Any, Any]]:
     from syncstore import app, app_cache, app_tokenserver
 
     clock = SystemClock()
-    database, statements = app.open_database(settings)
-    locks = app.open_locks(settings, database, clock)
-    purge = app.open_purge(settings, database, statements, locks, clock)
-    try:
+    with ExitStack() as opened:
+        database, statements = app.open_database(settings)
+        opened.callback(database.close)
+        locks = app.open_locks(settings, database, clock)
+        opened.callback(locks.close)
+        purge = app.open_purge(settings, database, statements, locks, clock)
         if not settings.tokenserver:
             yield purge, None
             return
         connections = app_tokenserver.open_connections(settings)
-        try:
-            below = app.open_storage(settings, database, statements, clock)
-            # A memory belongs to the process that serves. What it remembers of a replaced user nobody asks for.
-            layer = (
-                None if settings.cache_provider == "memory" else app_cache.open_layer(settings, below, clock)
-            )
-            storage = below if layer is None else layer.storage
-            secrets = app.open_secrets(settings)
-            yield (
-                purge,
-                app_tokenserver.open_replaced_users(
-                    settings, connections, storage, secrets, clock, force=force
-                ),
-            )
-        finally:
-            connections.close()
-    finally:
-        database.close()
+        opened.callback(connections.close)
+        below = app.open_storage(settings, database, statements, locks, clock)
+        storage: Storage = below
+        # A memory belongs to the process that serves. What it remembers of a replaced user nobody asks for.
+        if settings.cache_provider != "memory":
+            layer = app_cache.open_layer(settings, below, clock)
+            storage = layer.storage
+            opened.callback(storage.close)
+            opened.callback(layer.stop)
+        secrets = app.open_secrets(settings)
+        yield (
+            purge,
+            app_tokenserver.open_replaced_users(settings, connections, storage, secrets, clock, force=force),
+        )
 
 
 def _forget_replaced(replaced: Any) -> None:

@@ -62,6 +62,9 @@ class LockBackend(Protocol):
         Raises LockTimeout when others held it all that time, LockUnavailable when the service cannot be asked.
         """
 
+    def close(self) -> None:
+        """Give back its own connections. No lock may be held."""
+
 
 class LockHandle:
     """One `with` block's hold on a lock. Not to be used after the block, nor by another thread."""
@@ -158,6 +161,10 @@ class Locks:
     def write(self, uid: int, collection: str, timeout: float | None = None) -> LockHandle:
         """Have the collection alone. Raises LockTimeout, LockUnavailable, LockUpgradeError."""
         return self._enter((uid, collection), "write", timeout)
+
+    def close(self) -> None:
+        """Give back what the backend holds. No lock may be held."""
+        self.backend.close()
 
     def _enter(self, key: Key, mode: Mode, timeout: float | None) -> LockHandle:
         table = self._mine.table

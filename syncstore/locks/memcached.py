@@ -111,6 +111,10 @@ class MemcachedLocks:
         except BackendError as error:
             raise _unavailable(error) from error
 
+    def close(self) -> None:
+        """Close the connections to the cache."""
+        self.provider.close()
+
     def live(self, record: Record) -> Record:
         """The record, as it stands in the cache, without leases that have ended."""
         alone = len(record.leases) < 2

@@ -115,6 +115,9 @@ class SqlLocks:
             raise LockUpgradeError(f"this thread holds user {uid} for reading and asks to write {key}")
         return SqlGrant(uid, hold, table)
 
+    def close(self) -> None:
+        """The connections are the database's, which whoever opened it closes."""
+
     def _lock(self, uid: int, mode: Mode, timeout: float) -> UserTransaction:
         try:
             return self._database.lock_user(uid, exclusive=mode == "write", timeout=timeout)

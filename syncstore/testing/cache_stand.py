@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from syncstore.app import make_app, open_database, open_storage
+from syncstore.app import make_app, open_database, open_locks, open_storage
 from syncstore.app_cache import kinds, open_memcached, open_state
 from syncstore.clock import SystemClock
 from syncstore.settings import read_settings
@@ -144,7 +144,7 @@ class CacheStand:
         # by the servers' name for it, but not on their way
         cache = open_memcached(settings, clock, CacheAddress(HOST, self.memcached.port))
         try:
-            below = open_storage(settings, database, statements, clock)
+            below = open_storage(settings, database, statements, open_locks(settings, database, clock), clock)
             state, living = open_state(settings, below, clock), kinds(settings)
             inspector = Inspector(below, cache, state, living, clock)
             verifier = Verifier(inspector, below, cache, living, clock)

@@ -57,6 +57,9 @@ class CountingBackend:
         self.acquired += 1
         return _CountedGrant(self, grant)
 
+    def close(self) -> None:
+        """Leave the one behind open: it is another's."""
+
 
 class _CountedGrant:
     def __init__(self, backend: CountingBackend, grant: Grant) -> None:

@@ -284,7 +284,8 @@ def test_the_app_s_own_storage_is_emptied(tmp_path: Path) -> None:
     new = users.assign("ann", "ann@x", Claim(2, 2, "bbbb")).uid
     SyncClient(new, SECRET, InProcess(made)).put("/storage/tabs/one", {"payload": "p"})
     database, statements = app.open_database(settings)
-    storage = app.open_storage(settings, database, statements, clock)
+    locks = app.open_locks(settings, database, clock)
+    storage = app.open_storage(settings, database, statements, locks, clock)
     purge_ = app_tokenserver.open_replaced_users(
         settings, connections, storage, FixedSecrets([SECRET]), clock
     )
