@@ -111,12 +111,23 @@ def open_lock_backend(settings: Settings, database: OpensTransactions, clock: Cl
     """Where locks are kept."""
     if settings.lock_backend == "sql":
         return SqlLocks(database)
+    if settings.lock_backend == "zookeeper":
+        return _open_zookeeper_locks(settings)
     return MemcachedLocks(
         open_memcached(settings, clock, settings.lock_memcached_server),
         clock,
         ttl=settings.lock_ttl,
         shared_reads=settings.lock_shared_reads,
     )
+
+
+def _open_zookeeper_locks(settings: Settings) -> LockBackend:
+    from syncstore.locks.zookeeper import ZooKeeperLocks
+    from syncstore.zookeeper.clusters import Clusters
+
+    name = settings.lock_zookeeper_cluster
+    clusters = Clusters(ensemble for ensemble in settings.zookeeper if ensemble.name == name)
+    return ZooKeeperLocks(clusters[name], clusters.close)
 
 
 def open_state(settings: Settings, below: DurableStorage, clock: Clock) -> SharedState:

@@ -7,6 +7,12 @@ from syncstore.doctor.signing import UID
 from syncstore.errors import Conflict, SyncError
 from syncstore.locks.api import Locks
 
+_PLACES = {
+    "sql": "the database",
+    "memcached": "memcached, and at lock.memcached.server or memcached.servers",
+    "zookeeper": "ZooKeeper, of whose servers more than half must run, and at the keys zk.* of its cluster",
+}
+
 
 def examine(locks: Locks) -> Finding:
     """Take and release the lock of the doctor's own user."""
@@ -19,8 +25,8 @@ def examine(locks: Locks) -> Finding:
     except Conflict:
         if in_sql:
             return Finding(subject, "somebody holds the database for long: look for a writer that hangs")
-        return Finding(subject, "another doctor holds the lock, or one that died: try again after lock.ttl")
+        end = "lock.ttl" if backend == "memcached" else "the session timeout of ZooKeeper"
+        return Finding(subject, f"another doctor holds the lock, or one that died: try again after {end}")
     except SyncError as error:
-        place = "the database" if in_sql else "memcached, and at lock.memcached.server or memcached.servers"
-        return Finding(subject, f"none can be taken ({error}): look at {place}")
+        return Finding(subject, f"none can be taken ({error}): look at {_PLACES[backend]}")
     return Finding(subject)

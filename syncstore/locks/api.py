@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Literal, Protocol
 
@@ -60,6 +61,12 @@ class LockBackend(Protocol):
         """Take the lock, waiting up to `timeout` seconds; 0 does not wait.
 
         Raises LockTimeout when others held it all that time, LockUnavailable when the service cannot be asked.
+        """
+
+    def sweep(self) -> Iterator[int]:
+        """Remove what holders who died have left and is in nobody's way, a bounded step at a time: how much.
+
+        Most backends have nothing of that kind. Raises LockUnavailable.
         """
 
     def close(self) -> None:
@@ -161,6 +168,10 @@ class Locks:
     def write(self, uid: int, collection: str, timeout: float | None = None) -> LockHandle:
         """Have the collection alone. Raises LockTimeout, LockUnavailable, LockUpgradeError."""
         return self._enter((uid, collection), "write", timeout)
+
+    def sweep(self) -> Iterator[int]:
+        """Remove what holders who died have left, a step at a time (see LockBackend). Raises LockUnavailable."""
+        return self.backend.sweep()
 
     def close(self) -> None:
         """Give back what the backend holds. No lock may be held."""

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from random import Random, SystemRandom
 from typing import Final
 
@@ -110,6 +110,10 @@ class MemcachedLocks:
             return self.provider.change([Remove(_name(key)) for key in keys]).count(None)
         except BackendError as error:
             raise _unavailable(error) from error
+
+    def sweep(self) -> Iterator[int]:
+        """Nothing: records end with their leases."""
+        return iter(())
 
     def close(self) -> None:
         """Close the connections to the cache."""

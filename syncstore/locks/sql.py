@@ -9,6 +9,7 @@ A commit inside the block ends the lock, for all blocks of the thread that share
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from typing import Protocol
 
 from syncstore.errors import Conflict, LockUnavailable, LockUpgradeError, Unavailable
@@ -114,6 +115,10 @@ class SqlLocks:
         elif mode == "write" and hold.mode == "read":
             raise LockUpgradeError(f"this thread holds user {uid} for reading and asks to write {key}")
         return SqlGrant(uid, hold, table)
+
+    def sweep(self) -> Iterator[int]:
+        """Nothing: locks end with their connections."""
+        return iter(())
 
     def close(self) -> None:
         """The connections are the database's, which whoever opened it closes."""

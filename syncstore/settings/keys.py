@@ -350,9 +350,10 @@ class Settings:
     # -- locks
     lock_backend: str = setting(
         "lock.backend",
-        values.one_of("sql", "memcached"),
+        values.one_of("sql", "memcached", "zookeeper"),
         "sql",
-        "Where locks live. `sql`: in the transaction that writes. `memcached`: in front of it, as leases.",
+        "Where locks live. `sql`: in the transaction that writes. `memcached`: in front of it, as leases. "
+        "`zookeeper`: in front of it, as a queue.",
     )
     lock_timeout: float = setting(
         "lock.timeout",
@@ -378,6 +379,13 @@ class Settings:
         None,
         "The memcached that keeps the locks, where it is another one than the cache's.",
         shown="that of `memcached.servers`",
+    )
+
+    lock_zookeeper_cluster: str = setting(
+        "lock.zookeeper.cluster",
+        values.text,
+        "",
+        "The ZooKeeper cluster that keeps the locks, one of `zk.clusters`.",
     )
 
     # -- ZooKeeper
@@ -538,6 +546,14 @@ class Settings:
             raise ConfigError(
                 f"lock.ttl ({self.lock_ttl:g}) must be at least 10 more than database.answer_timeout "
                 f"({self.answer_timeout:g}), or a writer would lose its lock while it waits for the database"
+            )
+        if self.lock_backend == "zookeeper" and not self.lock_zookeeper_cluster:
+            raise ConfigError(
+                "lock.backend = zookeeper needs lock.zookeeper.cluster, one of the names in zk.clusters"
+            )
+        if self.lock_zookeeper_cluster and self.lock_zookeeper_cluster not in self.zk_clusters:
+            raise ConfigError(
+                f"lock.zookeeper.cluster: zk.clusters does not name {self.lock_zookeeper_cluster!r}"
             )
         both = set(self.cached_only) & set(self.write_through)
         if both:

@@ -57,6 +57,10 @@ class CountingBackend:
         self.acquired += 1
         return _CountedGrant(self, grant)
 
+    def sweep(self) -> Iterator[int]:
+        """Ask the one behind."""
+        return self.behind.sweep()
+
     def close(self) -> None:
         """Leave the one behind open: it is another's."""
 

@@ -103,6 +103,16 @@ class Backend:
             LockUnavailable("nobody answers"),
             "none can be taken (nobody answers): look at memcached, and at lock.memcached.server or",
         ),
+        (
+            "zookeeper",
+            LockTimeout("others hold the lock"),
+            "another doctor holds the lock, or one that died: try again after the session timeout",
+        ),
+        (
+            "zookeeper",
+            LockUnavailable("not connected"),
+            "none can be taken (not connected): look at ZooKeeper, of whose servers more than half must run",
+        ),
     ],
 )
 def test_locks_that_cannot_be_had(name: str, error: Exception, words: str) -> None:

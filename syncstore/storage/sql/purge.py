@@ -63,6 +63,7 @@ class Purge:
         """One pass over the whole database, a step at a time."""
         yield from self._batches()
         yield from self._items()
+        yield from self._lock_remains()
 
     # -- batches: under the user's lock, too, or one that ends just now would lose its items to the purge while a
     # commit, perhaps by a clock that is behind ours, still finds it open
@@ -111,6 +112,15 @@ class Purge:
                     log.info("user %d is purged later: %s", userid, error)
             yield Purged(users=len(users), items=items, skipped=skipped)
             after = int(users[-1][0])
+
+    # -- what dead holders have left where the locks are kept
+
+    def _lock_remains(self) -> Iterator[Purged]:
+        try:
+            for _ in self._locks.sweep():
+                yield Purged()
+        except SyncError as error:
+            log.info("what is left of locks is removed later: %s", error)
 
     def _user(self, uid: int, latest: int) -> int:
         with self._locked(uid) as at:
