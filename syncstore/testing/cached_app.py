@@ -20,6 +20,17 @@ GREAT_ITEMS = ("-I", "16m")
 _numbers = itertools.count()
 
 
+def zookeeper_settings(hosts: str) -> dict[str, str]:
+    """The part of an app's settings that puts its locks into ZooKeeper, below a path that no other app has."""
+    return {
+        "lock.backend": "zookeeper",
+        "lock.zookeeper.cluster": "main",
+        "zk.clusters": "main",
+        "zk.main.hosts": hosts,
+        "zk.main.chroot": f"/app{next(_numbers)}",
+    }
+
+
 def cached_settings(database_url: str, memcached: str, kind: str, locks: str) -> dict[str, str]:
     """An app's settings, with keys in memcached that no other app of this process has."""
     return {

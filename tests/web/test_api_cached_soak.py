@@ -1,4 +1,4 @@
-"""The API suite with memcached, for every database, kind of collection and lock backend: 18 times the suite."""
+"""The API suite with memcached, for every database, kind of collection and lock backend: 27 times the suite."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from syncstore.testing.api_suite.fixtures import (  # noqa: F401  # pytest finds
     three_writes,
     watched_neighbours,
 )
-from syncstore.testing.cached_app import GREAT_ITEMS, LIVING, cached_settings
+from syncstore.testing.cached_app import GREAT_ITEMS, LIVING, cached_settings, zookeeper_settings
 from syncstore.testing.plugin import started
 from syncstore.testing.servers import MemcachedServer
+from syncstore.testing.zookeeper_servers import ZooKeeperServer
 
 pytestmark = pytest.mark.soak
 globals().update(test_classes())
@@ -42,9 +43,14 @@ def living(request: pytest.FixtureRequest) -> str:
     return name
 
 
-@pytest.fixture(scope="module", params=["sql", "memcached"])
+@pytest.fixture(scope="module", params=["sql", "memcached", "zookeeper"])
 def app_settings(
-    request: pytest.FixtureRequest, database_url: str, memcached: MemcachedServer, living: str
+    request: pytest.FixtureRequest,
+    database_url: str,
+    memcached: MemcachedServer,
+    zookeeper_server: ZooKeeperServer,
+    living: str,
 ) -> dict[str, str]:
     """The suite's app, over the database of this turn."""
-    return cached_settings(database_url, memcached.address, living, request.param)
+    settings = cached_settings(database_url, memcached.address, living, request.param)
+    return settings | (zookeeper_settings(zookeeper_server.hosts) if request.param == "zookeeper" else {})

@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from syncstore.testing.api_suite.fixtures import serving
+from syncstore.testing.cached_app import zookeeper_settings
 from syncstore.testing.client import SyncClient
 from syncstore.testing.replay import Correspondence, Exchange, Model, read_session, replay
 from syncstore.testing.servers import MemcachedServer
 from syncstore.testing.transports import InProcess
+from syncstore.testing.zookeeper_servers import ZooKeeperServer
 
 SECRET = "a-secret-for-the-replay"
 RECORDING = Path(__file__).parent.parent / "data" / "firefox-153-session.jsonl"
@@ -33,15 +35,22 @@ CACHES = {
     "all cached only": {"cache.cached_only": _NAMES},
     "all written through": {"cache.write_through": _NAMES, "lock.backend": "memcached"},
     "uncached": {"lock.backend": "memcached"},
+    "locks in ZooKeeper": {"cache.cached_only": "tabs", "cache.write_through": "meta crypto clients"},
+    "locks in ZooKeeper, no cache": {},
 }
 
 
 @pytest.fixture(scope="module", params=CACHES)
 def transport(
-    request: pytest.FixtureRequest, database_url: str, memcached_server: MemcachedServer
+    request: pytest.FixtureRequest,
+    database_url: str,
+    memcached_server: MemcachedServer,
+    zookeeper_server: ZooKeeperServer,
 ) -> Iterator[InProcess]:
     settings = {"sqlalchemy.url": database_url, "auth.secrets": SECRET, "migrate": "auto"}
-    if request.param != "no cache":
+    if "ZooKeeper" in request.param:
+        settings |= zookeeper_settings(zookeeper_server.hosts)
+    if "no cache" not in request.param:
         settings |= {
             "cache.provider": "memcached",
             "memcached.servers": memcached_server.address,

@@ -1,0 +1,38 @@
+"""The API suite, in process, with locks in ZooKeeper and no cache. The soak has it with one, and on every database."""
+
+from __future__ import annotations
+
+import pytest
+
+from syncstore.testing.api_suite import test_classes
+from syncstore.testing.api_suite.fixtures import (  # noqa: F401  # pytest finds fixtures by their names here
+    SECRET,
+    configured,
+    groups,
+    limits,
+    neighbours,
+    other,
+    server,
+    stored,
+    sync,
+    three_writes,
+    watched_neighbours,
+)
+from syncstore.testing.cached_app import zookeeper_settings
+from syncstore.testing.zookeeper_servers import ZooKeeperServer
+
+globals().update(test_classes())
+
+# The other databases are in test_api_zookeeper_soak.py, and caches in test_api_cached_soak.py.
+DATABASE = "postgresql"
+
+
+@pytest.fixture(scope="module")
+def app_settings(one_database_url: str, zookeeper_server: ZooKeeperServer) -> dict[str, str]:
+    """The suite's app, without a cache."""
+    return {
+        "sqlalchemy.url": one_database_url,
+        "auth.secrets": SECRET,
+        "migrate": "auto",
+        **zookeeper_settings(zookeeper_server.hosts),
+    }
