@@ -10,6 +10,7 @@ import pytest
 from syncstore.testing.command import Folder
 from syncstore.testing.processes import HOST, free_port
 from syncstore.testing.servers import MemcachedServer
+from syncstore.testing.zookeeper_servers import ZooKeeperServer
 
 
 def test_a_server_that_is_well(folder: Folder) -> None:
@@ -92,6 +93,24 @@ def test_a_memcached_that_is_well_away_and_out_of_use(
     (cache,) = (line for line in said if line.startswith("cache "))
     assert "look at memcached" in locks
     assert cache.startswith(f"cache memcached at {away}: it cannot be used")
+
+
+def test_locks_in_zookeeper(folder: Folder, zookeeper_server: ZooKeeperServer) -> None:
+    settings = {
+        "SYNCSTORE_LOCK__BACKEND": "zookeeper",
+        "SYNCSTORE_LOCK__ZOOKEEPER__CLUSTER": "main",
+        "SYNCSTORE_ZK__CLUSTERS": "main",
+        "SYNCSTORE_ZK__MAIN__HOSTS": zookeeper_server.hosts,
+        "SYNCSTORE_ZK__MAIN__CHROOT": "/doctor",
+    }
+    folder.run("migrate")
+    assert "locks in zookeeper: ok" in folder.run("doctor", **settings).stdout.splitlines()
+    away = settings | {"SYNCSTORE_ZK__MAIN__HOSTS": f"{HOST}:{free_port()}", "SYNCSTORE_LOCK__TIMEOUT": "0.5"}
+    (line,) = (one for one in folder.run("doctor", **away).stdout.splitlines() if one.startswith("locks "))
+    assert "none can be taken (the ZooKeeper cluster main: not connected): look at ZooKeeper" in line
+    unknown = settings | {"SYNCSTORE_LOCK__ZOOKEEPER__CLUSTER": "other"}
+    said = folder.run("doctor", **unknown).stdout
+    assert "lock.zookeeper.cluster: zk.clusters does not name 'other'" in said
 
 
 def test_a_cache_that_needs_no_server(folder: Folder) -> None:

@@ -30,7 +30,7 @@ from syncstore.zookeeper.errors import NoNode
 from syncstore.zookeeper.handle import Handle
 from syncstore.zookeeper.nodes import join
 
-SESSION = 2.0
+SESSION = 1.5
 PATIENT = 3.0  # seconds of grace, for a machine that does other things, too
 LONG = 20.0
 SLACK = 1.0
@@ -431,7 +431,7 @@ def open_there(server: ZooKeeperServer, chroot: str) -> OpenLocks:
     return partial(open_zookeeper_locks, server.hosts, chroot=chroot, session_timeout=SESSION)
 
 
-@pytest.mark.parametrize("trouble", ["freeze", "kill9"])
+@pytest.mark.parametrize("trouble", ["freeze", pytest.param("kill9", marks=pytest.mark.soak)])
 def test_a_service_that_is_away_is_unavailable_in_time_and_serves_again_when_it_is_back(
     open_there: OpenLocks, server: ZooKeeperServer, trouble: str
 ) -> None:
