@@ -9,7 +9,9 @@ import pytest
 from sqlalchemy import Table, func, select
 
 from syncstore.bso import Change
-from syncstore.errors import Conflict, InvalidBatch, Unavailable
+from syncstore.errors import Conflict, InvalidBatch, LockUnavailable, Unavailable
+from syncstore.locks.api import Locks
+from syncstore.locks.sql import SqlLocks
 from syncstore.storage.sql.compiling import Statement
 from syncstore.storage.sql.purge import Purge, Purged, Sweeper
 from syncstore.storage.sql.schema import batch_upload_items, batch_uploads, bso, users
@@ -280,3 +282,40 @@ def test_a_sweeper_without_an_interval_never_starts(store: SqlStore) -> None:
     sweeper = Sweeper(store.purge(), 0)
     sweeper.start()
     sweeper.stop()
+
+
+# -- what is left of locks
+
+
+class SweptLocks(SqlLocks):
+    """Locks of which the dead leave something, or of which nobody knows."""
+
+    swept = 0
+    away = False
+
+    def sweep(self) -> Iterator[int]:
+        for _ in range(3):
+            if self.away:
+                raise LockUnavailable("nobody answers")
+            self.swept += 1
+            yield 1
+
+
+def test_what_dead_holders_left_is_removed_too_and_keeps_nothing_waiting(
+    store: SqlStore, clock: SteppableClock
+) -> None:
+    backend = SweptLocks(store.database)
+    purge = Purge(
+        store.database,
+        store.statements,
+        Locks(backend, clock, 5.0),
+        clock,
+        grace=0,
+        batch_lifetime=BATCH_LIFETIME,
+        step=10,
+    )
+    run(purge)
+    assert backend.swept == 3
+    backend.away = True
+    run(purge)
+    assert backend.swept == 3
