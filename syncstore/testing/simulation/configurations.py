@@ -11,7 +11,7 @@ from syncstore.storage.durable import DurableStorage
 from syncstore.storage.layered.kinds import Kinds
 from syncstore.storage.layered.store import LayeredStorage
 from syncstore.testing.simulation.clock import ProcessClock
-from syncstore.testing.simulation.faults import OPERATIONS
+from syncstore.testing.simulation.faults import CLASS_OF, OF_ZOOKEEPER, OPERATIONS, SURROUNDINGS
 from syncstore.testing.simulation.memcached import SimulatedCache
 from syncstore.testing.simulation.plan import ALSO_CACHED_ONLY, CACHED_ONLY, UNCACHED, WRITE_THROUGH, Mix
 
@@ -43,6 +43,7 @@ class Configuration(NamedTuple):
     build: Callable[[Parts], Storage]
     mix: Mix
     memcached_locks: bool = False
+    zookeeper_locks: bool = False
     cached_only: frozenset[str] = frozenset()
     heals: bool = True
     bound: bool = True
@@ -63,6 +64,13 @@ CONFIGURATIONS: Final = {
         Configuration("layered", _layered, Mix(), cached_only=CACHED_ONLY_NAMES),
         Configuration(
             "memcached-locks", _layered, Mix(), cached_only=CACHED_ONLY_NAMES, memcached_locks=True
+        ),
+        Configuration(
+            "zookeeper-locks",
+            _layered,
+            Mix(faults=(*SURROUNDINGS, *CLASS_OF, *OF_ZOOKEEPER * 6), most_faults=6, least_processes=2),
+            cached_only=CACHED_ONLY_NAMES,
+            zookeeper_locks=True,
         ),
         Configuration(
             "sql-backed", _layered, Mix(collections=(UNCACHED, WRITE_THROUGH)), cached_only=CACHED_ONLY_NAMES

@@ -33,6 +33,9 @@ SURROUNDINGS: Final = (
     *("clock jump", "time passes", "time passes long"),
 )
 
+# The same, of locks in ZooKeeper: only in histories that have such.
+OF_ZOOKEEPER: Final = ("session lost", "zookeeper away")
+
 
 class Fault(NamedTuple):
     """One fault: `at` is a step for the surroundings, else the number of the operation in its class."""

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from syncstore.cache.states import SharedState
-from syncstore.locks.api import Locks
+from syncstore.locks.api import LockBackend, Locks
 from syncstore.locks.memcached import MemcachedLocks
 from syncstore.storage.api import Storage
 from syncstore.testing.simulation.clock import ProcessClock
@@ -21,6 +21,7 @@ from syncstore.testing.simulation.plan import Plan, Request
 from syncstore.testing.simulation.scheduler import Process, World
 from syncstore.testing.simulation.sql_store import SimulatedStorage
 from syncstore.testing.simulation.sql_work import Place, WriteLock, no_lock
+from syncstore.testing.simulation.zookeeper import SimulatedQueues, ZooKeeper
 
 _LOCK_TTL = 6.0
 
@@ -53,6 +54,7 @@ class Installation:
         self.faults = Faults(plan.faults)
         self.faults.off = True
         self.server = Server(world)
+        self.zookeeper = ZooKeeper(world)
         self.database = Database(
             world,
             self.faults,
@@ -93,6 +95,9 @@ class Installation:
         if self.configuration.memcached_locks:
             backend = MemcachedLocks(cache, clock, ttl=_LOCK_TTL, shared_reads=True, random=self.world.random)
             lock = _LocksOfTasks(self.world, backend, clock, self.plan.lock_timeout)
+        elif self.configuration.zookeeper_locks:
+            queues = SimulatedQueues(self.zookeeper, process)
+            lock = _LocksOfTasks(self.world, queues, clock, self.plan.lock_timeout)
         place = Place(
             self.database, process, clock, lock, self.plan.lock_timeout, self.plan.quota, batch_lifetime=7200
         )
@@ -121,6 +126,8 @@ class Installation:
         host = self.hosts[number]
         self.world.died(host.process)
         self.database.process_died(host.process)
+        if self.configuration.zookeeper_locks:
+            self.zookeeper.silent(host.process)
         self.hosts[number] = self.start()
 
     # -- the book
@@ -146,7 +153,7 @@ class Installation:
 class _LocksOfTasks:
     """The locks of one process: their table is per thread, and here each task is one."""
 
-    def __init__(self, world: World, backend: MemcachedLocks, clock: ProcessClock, timeout: float) -> None:
+    def __init__(self, world: World, backend: LockBackend, clock: ProcessClock, timeout: float) -> None:
         self._world = world
         self._new = partial(Locks, backend, clock, timeout)
         self._of: dict[int, Locks] = {}

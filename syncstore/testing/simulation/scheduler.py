@@ -38,6 +38,7 @@ class Process:
         self.clock_jumped_at = -1  # the step of the last jump
         self.cache_away_until = 0
         self.sql_away_until = 0
+        self.zookeeper_away_until = 0
 
 
 class Task:

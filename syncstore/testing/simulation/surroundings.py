@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
-from syncstore.testing.simulation.faults import SURROUNDINGS
+from syncstore.testing.simulation.faults import OF_ZOOKEEPER, SURROUNDINGS
 from syncstore.testing.simulation.installation import Installation
 from syncstore.testing.simulation.scheduler import SECOND, Process
 
@@ -26,7 +26,7 @@ class Surroundings:
         planned: list[tuple[int, Callable[[], None]]] = [
             (world.steps + at, partial(self.happen, kind))
             for kind, at in self._installation.plan.faults
-            if kind in SURROUNDINGS
+            if kind in SURROUNDINGS or kind in OF_ZOOKEEPER
         ]
         planned.sort(key=lambda one: -one[0])
         world.environment = planned
@@ -59,7 +59,14 @@ class Surroundings:
             case "sql away":
                 self._some().sql_away_until = self._until(1)
             case "freeze" | "freeze long":
-                self._some().frozen_until = self._until(2, long=kind.endswith("long"))
+                process = self._some()
+                process.frozen_until = self._until(2, long=kind.endswith("long"))
+                if self._installation.configuration.zookeeper_locks:
+                    self._installation.zookeeper.silent(process)
+            case "session lost":
+                self._installation.zookeeper.lose(self._some())
+            case "zookeeper away":
+                self._some().zookeeper_away_until = self._until(1)
             case "kill":
                 self._installation.kill(int(random.random() * len(self._installation.hosts)))
             case "clock jump":
@@ -86,4 +93,5 @@ class Surroundings:
         for host in self._installation.hosts:
             process = host.process
             process.cache_away_until = process.sql_away_until = process.frozen_until = 0
+            process.zookeeper_away_until = 0
             host.cache.reconnect()

@@ -26,7 +26,7 @@ def _quiet() -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
-@pytest.mark.parametrize("name", ["storm", "memcached-locks"])
+@pytest.mark.parametrize("name", ["storm", "memcached-locks", "zookeeper-locks"])
 def test_a_seed_gives_the_same_history_each_time(name: str) -> None:
     configuration = CONFIGURATIONS[name]
     for seed in range(30):
