@@ -481,6 +481,19 @@ def test_an_outage_at_release_masks_neither_an_exception_nor_a_result(
 # -- what is left behind
 
 
+def test_a_backend_that_is_closed_ends_its_session_and_its_threads(
+    open_here: OpenLocks, others: Locks
+) -> None:
+    before = set(threading.enumerate())
+    with open_here() as locks:
+        acquire(locks)
+        assert set(threading.enumerate()) - before
+    assert acquire(others, timeout=0).valid()  # which is not held until a session times out
+    await_that(lambda: not set(threading.enumerate()) - before)
+    with pytest.raises(LockUnavailable):
+        acquire(locks, timeout=0)
+
+
 def test_what_dead_holders_leave_is_swept_and_nothing_else(open_here: OpenLocks, ours: Locks) -> None:
     with HolderProcess(open_here) as process:
         for uid in range(20):

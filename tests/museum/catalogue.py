@@ -26,7 +26,7 @@ ROOMS: Final = {
     "Collections in the cache alone": cached_only_pieces.PIECES,
     "Batches in the cache": batch_pieces.PIECES,
     "The state of the cache server": state_pieces.PIECES,
-    "Locks in the cache": lock_pieces.PIECES,
+    "Locks in the cache and in ZooKeeper": lock_pieces.PIECES,
 }
 PIECES: Final = {piece.name: piece for pieces in ROOMS.values() for piece in pieces}
 

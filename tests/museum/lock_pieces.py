@@ -151,6 +151,17 @@ PIECES: Final = (
         heals=False,
     ),
     Piece(
+        "zookeeper-lock-without-fencing",
+        "the design of the locks, section 6.1",
+        "A write relies on the lock in ZooKeeper, and does not lock the row.",
+        "When a process has lost its session, and not noticed, two writers draw the same time: a device misses one.",
+        "time not greater",
+        _alone(_Unlocked),
+        Mix(_ONE, ("session lost", "freeze long", "kill"), 6, 6, 4, ("put", "put", "read")),
+        zookeeper_locks=True,
+        heals=False,
+    ),
+    Piece(
         "times-from-the-clock",
         "the 2012 layer, L3",
         "The time of a write is that of the clock, even when the last write had it, too.",

@@ -24,9 +24,9 @@ class Piece(NamedTuple):
     """One defect.
 
     `source`: where it went wrong first. `wrong`: what is done wrong. `seen`: what users have of it. `rule`: the
-    checker's rule that is broken. `mix`, `adapt`, `bound`, `memcached_locks` and `heals`: the histories that
-    show it soonest. `harmless` says why nothing is broken here, for a piece that another rule of the layer makes up
-    for.
+    checker's rule that is broken. `mix`, `adapt`, `bound`, `memcached_locks`, `zookeeper_locks` and `heals`: the
+    histories that show it soonest. `harmless` says why nothing is broken here, for a piece that another rule of the
+    layer makes up for.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Piece(NamedTuple):
     adapt: Callable[[Plan], Plan] = lambda plan: plan
     bound: bool = True
     memcached_locks: bool = False
+    zookeeper_locks: bool = False
     heals: bool = True
     harmless: str = ""
 
@@ -54,7 +55,11 @@ class Piece(NamedTuple):
 
     def _configuration(self, build: Build) -> Configuration:
         return _LAYERED._replace(
-            name=self.name, build=build, mix=self.mix, memcached_locks=self.memcached_locks
+            name=self.name,
+            build=build,
+            mix=self.mix,
+            memcached_locks=self.memcached_locks,
+            zookeeper_locks=self.zookeeper_locks,
         )
 
     def plan(self, seed: int) -> Plan:
