@@ -19,6 +19,7 @@ from syncstore.bso import BSO
 from syncstore.cache.api import (
     BackendError,
     BackendUnavailable,
+    Busy,
     Item,
     Provider,
     Remove,
@@ -121,7 +122,7 @@ class CachedOnly:
             self._unavailable(error)
 
     def _unavailable(self, error: BackendError) -> NoReturn:
-        if isinstance(error, BackendUnavailable):
+        if isinstance(error, BackendUnavailable) and not isinstance(error, Busy):
             self._state.trouble()
         raise Unavailable(f"the cache that holds the collection does not answer: {error}") from error
 
@@ -336,10 +337,9 @@ class CachedOnly:
         if names and not self._state.troubled():
             try:
                 found = self._cache.fetch([cached_only_key(uid, name) for name in names])
-            except BackendUnavailable:
-                self._state.trouble()
-            except BackendError:
-                found = ()
+            except BackendError as error:
+                if isinstance(error, BackendUnavailable) and not isinstance(error, Busy):
+                    self._state.trouble()
         totals = {}
         for i, name in enumerate(names):
             held = _held(found[i]).contents if found else None
