@@ -154,14 +154,19 @@ class Tools(NamedTuple):
     clearing: Clearing
 
 
-def open_tools(settings: Settings, below: DurableStorage, clock: Clock) -> Tools:
-    """The tools for the memcached of the settings. Raises ConfigError when there is none."""
+def check_tools(settings: Settings) -> None:
+    """Raise ConfigError when there is no cache that another process could look into."""
     if settings.cache_provider == "none":
         raise ConfigError("cache.provider is none: nothing is cached")
     if settings.cache_provider == "memory":
         raise ConfigError(
             "cache.provider = memory: what is cached is inside of the process that serves, and ends with it"
         )
+
+
+def open_tools(settings: Settings, below: DurableStorage, clock: Clock) -> Tools:
+    """The tools for the memcached of the settings, over a database that is prepared. Raises ConfigError."""
+    check_tools(settings)
     cache, state, living = (
         open_memcached(settings, clock, installation=installation(below)),
         open_state(settings, below, clock),

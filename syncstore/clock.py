@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
-from typing import Protocol
+from typing import Final, Protocol
 
 from syncstore.errors import InvalidRequest
 
@@ -19,6 +19,10 @@ MS_PER_TICK = 10
 # X-If-Unmodified-Since: 4102405200000 (milliseconds by mistake) for its quick tab write.
 MAX_TICKS = 10**17
 _MAX_TEXT = 64
+
+# Linux's clock that also counts the time for which the machine was suspended, which time.monotonic() leaves out. A
+# machine that wakes up must not believe a lease of the cache, or a lock, that for the others has ended long ago.
+_SINCE_BOOT: Final[int | None] = getattr(time, "CLOCK_BOOTTIME", None)
 
 
 class Clock(Protocol):
@@ -34,7 +38,7 @@ class Clock(Protocol):
         """The present time in seconds since the epoch."""
 
     def monotonic(self) -> float:
-        """Seconds on a clock that never goes back: for deadlines."""
+        """Seconds on a clock that never goes back: for deadlines. To be compared with itself alone."""
 
     def sleep(self, seconds: float) -> None:
         """Wait."""
@@ -53,7 +57,7 @@ class SystemClock:
         return time.time()
 
     def monotonic(self) -> float:
-        return time.monotonic()
+        return time.monotonic() if _SINCE_BOOT is None else time.clock_gettime(_SINCE_BOOT)
 
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)

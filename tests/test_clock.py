@@ -134,3 +134,23 @@ class TestSteppableClock:
         clock.sleep(5)
         assert clock.now_ms() == start
         assert clock.monotonic() == monotonic + 5
+
+
+@pytest.mark.skipif(not hasattr(time, "CLOCK_BOOTTIME"), reason="Linux has it")
+def test_deadlines_come_nearer_while_the_machine_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SystemClock()
+    began = clock.monotonic()
+    woken = {
+        time.CLOCK_MONOTONIC: time.monotonic(),
+        time.CLOCK_BOOTTIME: time.clock_gettime(time.CLOCK_BOOTTIME) + 3600,
+    }
+    monkeypatch.setattr(time, "clock_gettime", woken.__getitem__)
+    assert clock.monotonic() - began >= 3600
+
+
+def test_where_the_system_does_not_count_sleep_there_are_deadlines_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("syncstore.clock._SINCE_BOOT", None)
+    before = time.monotonic()
+    assert before <= SystemClock().monotonic() <= time.monotonic()

@@ -113,6 +113,11 @@ class BackendUnavailable(BackendError):
     """The cache could not be asked, or did not answer in time: whether a change took place is not known."""
 
 
+class Busy(BackendUnavailable):
+    """This process uses all the connections that it may have. Nothing was sent, and nothing is known against the
+    server."""
+
+
 class StorageFull(BackendError):
     """There is no room and nothing may be evicted. Nothing was stored; where a provider evicts, what was there may be
     gone, whatever was expected (memcached with -M takes it away)."""

@@ -86,15 +86,16 @@ def _opened(config: str | None) -> Iterator[_Opened]:
     from syncstore.clock import SystemClock
 
     settings = loading.load(loading.find(config))
+    app_cache.check_tools(settings)
     logging.getLogger("syncstore").setLevel(logging.ERROR)  # the commands say themselves what happens
     clock = SystemClock()
     database, statements = app.open_database(settings)
     locks = app.open_locks(settings, database, clock)
     below = app.open_storage(settings, database, statements, locks, clock)
     try:
+        app.prepare_database(settings)
         tools = app_cache.open_tools(settings, below, clock)
         try:
-            app.prepare_database(settings)
             yield _Opened(settings, locks, below, tools)
         finally:
             tools.cache.close()

@@ -116,7 +116,7 @@ class Settings:
         "cache.key_prefix",
         values.key_prefix,
         "sync",
-        "What all keys in the cache begin with; servers that share a memcached and not a database need different ones.",
+        "What all keys in the cache begin with; a copy of a database that shares a memcached needs another one.",
     )
     cache_sample: float = setting(
         "cache.sample",

@@ -101,6 +101,10 @@ class DurableWork(Work, Protocol):
         """The epoch of a cache server (see DurableStorage.epoch), read in a statement of its own, in this
         transaction, and so after the user's row was locked."""
 
+    def confirm_lock(self) -> None:
+        """Ask SQL something in this transaction: its answer says that the user's row was locked all the time until
+        now. Raises Unavailable when the connection was lost, and the lock with it."""
+
 
 class DurableStorage(Storage, Protocol):
     """A storage that a layer can rest on."""

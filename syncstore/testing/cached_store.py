@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from syncstore.app_cache import installation
 from syncstore.bso import Change
 from syncstore.cache.api import Provider
 from syncstore.cache.memcached.address import Address
@@ -102,7 +103,8 @@ def open_cached_store(
     clock = SystemClock()
     name = prefix or f"store{next(_numbers)}"
     below = open_sql_store(url, clock)
-    cache = MemcachedProvider(Address.parse(memcached), clock, prefix=f"{name}:".encode())
+    names = f"{name}:{installation(below.storage)}:" if prefix else f"{name}:"
+    cache = MemcachedProvider(Address.parse(memcached), clock, prefix=names.encode())
     state = SharedState(below.storage, f"{name}@{memcached}", clock, lease=LEASE)
     storage = LayeredStorage(below.storage, cache, state, kinds, clock)
     try:

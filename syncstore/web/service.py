@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+from syncstore.clock import SystemClock
 from syncstore.web.answers import Answer, json_zero
 
 log = logging.getLogger(__name__)
@@ -105,7 +106,7 @@ class Service:
             environ["SCRIPT_NAME"] = environ.get("SCRIPT_NAME", "") + prefix
             environ["PATH_INFO"] = environ["PATH_INFO"][len(prefix) :]
         if self._block_old_ios and _is_old_ios(environ.get("HTTP_USER_AGENT", "")):
-            return json_zero(503)(environ, start_response)
+            return _unavailable()(environ, start_response)
         origin = environ.get("HTTP_ORIGIN")
         if origin is not None and _is_origin(origin):
             if environ["REQUEST_METHOD"] == "OPTIONS" and "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ:
@@ -120,7 +121,7 @@ class Service:
             "this process was forked after the application had been made, and may not use its connections: "
             "start gunicorn without --preload, uWSGI with lazy-apps = true"
         )
-        return json_zero(503, [("Retry-After", "60")])
+        return _unavailable([("Retry-After", "60")])
 
     def _preflight(self, origin: str) -> Answer:
         return Answer(
@@ -134,6 +135,10 @@ class Service:
                 ("Vary", "Origin, Access-Control-Request-Method, Access-Control-Request-Headers"),
             ],
         )
+
+
+def _unavailable(headers: Iterable[tuple[str, str]] = ()) -> Answer:
+    return json_zero(503, headers).stamp(SystemClock().now())
 
 
 def _cors_headers(origin: str) -> list[tuple[str, str]]:

@@ -43,11 +43,29 @@ class BelievesAnEarlyLook(CachedOnly):
     """A writer's items need the right time, and nothing more."""
 
     def _look_again(
-        self, uid: int, collection: str, kept: KeptTime | None, sight: Sight | None, held: Held
+        self,
+        uid: int,
+        collection: str,
+        kept: KeptTime | None,
+        sight: Sight | None,
+        held: Held,
+        durable: DurableWork,
     ) -> Held:
         if kept is not None and held.contents is not None and held.contents.time == kept.time:
             return held
-        return super()._look_again(uid, collection, kept, sight, held)
+        return super()._look_again(uid, collection, kept, sight, held, durable)
+
+
+class NeverConfirms(SimulatedStorage):
+    """A lock that was granted is taken to be held for ever."""
+
+    def lock_for_times(self, uid: int, collection: str) -> SimulatedWork:
+        return _Unconfirmed(self._place, uid, collection, (), create=False, rows=False)
+
+
+class _Unconfirmed(SimulatedWork):
+    def confirm_lock(self) -> None:
+        pass
 
 
 class ExpiredWhenAnswered(CachedOnly):
@@ -82,7 +100,7 @@ class ItemsAfterCommit(CachedOnly):
                 [Store(cached_only_key(uid, collection), value, 0.0, item.token if item else None)]
             )
 
-    def _store(self, uid: int, collection: str, before: Held, value: bytes) -> None:
+    def _store(self, uid: int, collection: str, before: Held, value: bytes, durable: DurableWork) -> None:
         pass
 
     def _place(
@@ -95,7 +113,7 @@ class NoMark(CachedOnly):
     def _place(
         self, uid: int, collection: str, sight: Sight | None, before: Held, value: bytes, durable: DurableWork
     ) -> Marked | None:
-        self._store(uid, collection, before, value)
+        self._store(uid, collection, before, value, durable)
         return None
 
 
@@ -225,6 +243,23 @@ PIECES: Final = (
         "a work saw what was not there",
         replaced(BelievesAnEarlyLook),
         Mix(_ONE, _TWICE, 8, 4, 2, ("put", "put", "put item", "delete item", "item"), clock_stands=True),
+    ),
+    Piece(
+        "lock-taken-for-granted",
+        "our own layer, found by an hour of histories",
+        "A writer whose items were evicted stores them again without asking whether it still has the user's row.",
+        "It has lost its connection, and stores what will not be committed under the time of what another has.",
+        "contents that nobody wrote",
+        replaced(NeverConfirms),
+        Mix(
+            _ONE,
+            ("sql connection lost", "sql connection lost", "evict all of a user", "evict"),
+            8,
+            5,
+            3,
+            ("put", "put", "put item", "delete item"),
+            clock_stands=True,
+        ),
     ),
     Piece(
         "expired-when-answered",

@@ -19,8 +19,12 @@ def test_a_process_that_was_forked_from_the_one_that_made_the_app_serves_nothing
         assert user.get("/info/collections").status == 200
         child = os.fork()
         if not child:
-            reply = user.get("/info/collections")
-            os._exit(reply.status == 503 and "retry-after" in reply.headers)
+            status = 0
+            try:
+                reply = user.get("/info/collections")
+                status = reply.status == 503 and "retry-after" in reply.headers
+            finally:
+                os._exit(status)  # whatever happened: a second pytest must not go on
         _, status = os.waitpid(child, 0)
         assert os.waitstatus_to_exitcode(status) == 1
         assert user.get("/info/collections").status == 200

@@ -12,7 +12,7 @@ import time
 import weakref
 from collections.abc import Callable
 
-from syncstore.cache.api import BackendUnavailable
+from syncstore.cache.api import Busy
 from syncstore.cache.memcached.connection import Connection
 from syncstore.cache.memcached.stream import Disconnected
 
@@ -63,7 +63,7 @@ class Pool:
     def take(self) -> Connection:
         """A connection for reading. Its server may have gone since it last served: see Connection.reused.
 
-        Raises BackendUnavailable, as all that take one do.
+        Raises BackendUnavailable, as all that take one do, and Busy when all are in use.
         """
         connection = self._take()
         return self._settled(connection) if connection.owed else connection
@@ -150,7 +150,7 @@ class Pool:
                         return connection
                     left = until - time.monotonic()
                     if left <= 0:
-                        raise BackendUnavailable(f"all {self._size} connections to memcached are in use")
+                        raise Busy(f"all {self._size} connections to memcached are in use")
                     self._changed.wait(left)
             finally:
                 self._waiting -= 1

@@ -15,6 +15,8 @@ from typing import Final, TypeVar
 
 from syncstore.cache.api import (
     BackendError,
+    BackendUnavailable,
+    Busy,
     Change,
     Expect,
     Features,
@@ -148,7 +150,12 @@ class MemcachedProvider:
         self._check_expiry(changes)
         outcomes: list[Outcome] = []
         for at in range(0, len(changes), _MOST_CHANGES):
-            outcomes += self._change(changes[at : at + _MOST_CHANGES])
+            try:
+                outcomes += self._change(changes[at : at + _MOST_CHANGES])
+            except Busy as error:
+                if at:
+                    raise BackendUnavailable(f"{len(changes) - at} changes were not sent: {error}") from error
+                raise
         return outcomes
 
     def change_later(self, changes: Sequence[Change]) -> None:

@@ -23,6 +23,11 @@ TOO_LARGE: Final = b"SERVER_ERROR object too large for cache"
 FULL: Final = b"SERVER_ERROR out of memory storing object"
 _OUTCOMES: Final = frozenset({b"HD", b"NS", b"EX", b"NF", TOO_LARGE, FULL})
 
+# A line begins with one of these; what else there is may be a user's, and is not for a log.
+_WORD: Final = re.compile(
+    rb"(HD|NS|EX|NF|EN|VA|MN|ME|END|STAT|RESET|OK|VALUE|STORED|ERROR|CLIENT_ERROR|SERVER_ERROR)[ \r]"
+).match
+
 Stored = tuple[bytes, int, int, int, int]
 """A value is `data[start:stop]`: data, start, stop, the server's number for it, and its client flags."""
 
@@ -55,7 +60,7 @@ class Replies:
         """Nothing may be left over: it would be taken for the answer to the next request. Raises OutOfStep."""
         data, self._data = self._data, b""
         if self._at != len(data):
-            raise OutOfStep(f"memcached says more than it was asked: {data[self._at : self._at + 80]!r}")
+            raise OutOfStep(f"memcached says more than it was asked: {_told(data[self._at :])}")
 
     def value(self) -> Stored | None:
         """The reply to `mg <key> v c f`; None for a miss."""
@@ -81,7 +86,7 @@ class Replies:
         match = _OUTCOME(self._data, self._at) or self._await_line(_OUTCOME)
         code, number = match.groups()
         if code not in _OUTCOMES:
-            raise OutOfStep(f"memcached says {code[:80]!r}")
+            raise self._no_reply()
         self._at = match.end()
         return code, int(number or 0)
 
@@ -105,9 +110,11 @@ class Replies:
             self._at = 0
         match = matching(self._data, self._at)
         if match is None:
-            line = self._data[self._at : self._at + 80].partition(b"\r\n")[0]
-            raise OutOfStep(f"memcached says {line!r}")
+            raise self._no_reply()
         return match
+
+    def _no_reply(self) -> OutOfStep:
+        return OutOfStep(f"memcached says what is no reply: {_told(self._data[self._at :])}")
 
     def _await_value(self, start: int, stop: int) -> bytes:
         """Receive until the value and its end mark are there; they begin what is returned."""
@@ -121,3 +128,8 @@ class Replies:
             missing -= len(parts[-1])
         self._data = b"".join(parts)
         return self._data
+
+
+def _told(data: bytes) -> str:
+    word = _WORD(data)
+    return f"{len(data)} bytes" + (f" that begin with {word[1].decode()}" if word else "")

@@ -19,6 +19,7 @@ from syncstore.bso import BSO
 from syncstore.cache.api import (
     BackendError,
     BackendUnavailable,
+    Busy,
     Item,
     Provider,
     Remove,
@@ -121,7 +122,7 @@ class CachedOnly:
             self._unavailable(error)
 
     def _unavailable(self, error: BackendError) -> NoReturn:
-        if isinstance(error, BackendUnavailable):
+        if isinstance(error, BackendUnavailable) and not isinstance(error, Busy):
             self._state.trouble()
         raise Unavailable(f"the cache that holds the collection does not answer: {error}") from error
 
@@ -212,7 +213,7 @@ class CachedOnly:
             try:
                 with self._below.lock_for_times(uid, collection) as durable:
                     kept = durable.kept.get(collection)
-                    held = self._look_again(uid, collection, kept, sight, held)
+                    held = self._look_again(uid, collection, kept, sight, held, durable)
                     before = _base(kept, held)
                     if before is not None:
                         draft = Draft(durable, before, held, collection, self._batches, uid, self._clock)
@@ -234,7 +235,13 @@ class CachedOnly:
         self._metadata.later(later)
 
     def _look_again(
-        self, uid: int, collection: str, kept: KeptTime | None, sight: Sight | None, held: Held
+        self,
+        uid: int,
+        collection: str,
+        kept: KeptTime | None,
+        sight: Sight | None,
+        held: Held,
+        durable: DurableWork,
     ) -> Held:
         """What the cache holds, the user's row locked; `held` is from before, and others may have written since.
 
@@ -242,12 +249,16 @@ class CachedOnly:
         their time drawn again for others. So what was seen before the lock is believed only under a record that had the
         time already when it was looked at, just before them; a second look costs a round trip.
         """
+        lives = kept is not None and kept.being is Being.LIVE
         if sight is not None and _tells(sight.record, collection, kept):
-            if kept is None or kept.being is not Being.LIVE:
+            if kept is None or not lives:
                 return held
             if held.contents is not None and held.contents.time == kept.time:
                 return held
-        return self._held(uid, collection)
+        held = self._held(uid, collection)
+        if not lives:
+            durable.confirm_lock()  # see _store_again
+        return held
 
     def _finish(self, uid: int, draft: Draft, sight: Sight | None, before: Held) -> Marked | None:
         """All that goes to the cache before the commit; what is refused or unclear is an error, and rolls back."""
@@ -272,7 +283,7 @@ class CachedOnly:
         epoch = self._metadata.settle_epoch(sight, durable.epoch)
         if sight is None or sight.epoch != epoch:
             marked = None if epoch is None else self._metadata.mark(uid, collection, None, durable.epoch)
-            self._store(uid, collection, before, value)
+            self._store(uid, collection, before, value, durable)
             return marked
         mark, record = self._metadata.marking(uid, sight, collection)
         item = before.item
@@ -285,24 +296,32 @@ class CachedOnly:
         except BackendError as error:
             self._unavailable(error)
         if isinstance(storing, Exception):
-            self._store_again(uid, collection, value, storing)
+            self._store_again(uid, collection, value, storing, durable)
         if isinstance(marking, tuple):
             return Marked(sight.epoch, marking, record)
         return self._metadata.mark(uid, collection, None, durable.epoch)
 
-    def _store(self, uid: int, collection: str, before: Held, value: bytes) -> None:
+    def _store(self, uid: int, collection: str, before: Held, value: bytes, durable: DurableWork) -> None:
         if before.item is None:
             raise Conflict("the cache does not keep a placeholder")
         try:
             self._cache.store(cached_only_key(uid, collection), value, expect=before.item.token)
         except BackendError as error:
-            self._store_again(uid, collection, value, error)
+            self._store_again(uid, collection, value, error, durable)
 
-    def _store_again(self, uid: int, collection: str, value: bytes, error: Exception) -> None:
-        """Once more where the cache has dropped what we read: we have it. Over anything else we may not store."""
+    def _store_again(
+        self, uid: int, collection: str, value: bytes, error: Exception, durable: DurableWork
+    ) -> None:
+        """Once more where the cache has dropped what we read: we have it. Over anything else we may not store.
+
+        Nor over an empty place that was not seen before the lock, unless the lock is known to have been held when it
+        was: a writer who has lost his connection, and does not know it, would store over what somebody else has
+        committed meanwhile, and the cache dropped since, and under the same time.
+        """
         if isinstance(error, CacheConflict):
             held = self._held(uid, collection)
             if held.item is not None and not held.item.value:
+                durable.confirm_lock()
                 try:
                     self._cache.store(cached_only_key(uid, collection), value, expect=held.item.token)
                 except BackendError as again:
@@ -336,10 +355,9 @@ class CachedOnly:
         if names and not self._state.troubled():
             try:
                 found = self._cache.fetch([cached_only_key(uid, name) for name in names])
-            except BackendUnavailable:
-                self._state.trouble()
-            except BackendError:
-                found = ()
+            except BackendError as error:
+                if isinstance(error, BackendUnavailable) and not isinstance(error, Busy):
+                    self._state.trouble()
         totals = {}
         for i, name in enumerate(names):
             held = _held(found[i]).contents if found else None

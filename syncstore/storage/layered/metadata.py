@@ -15,6 +15,7 @@ from typing import NamedTuple
 from syncstore.cache.api import (
     BackendError,
     BackendUnavailable,
+    Busy,
     Conflict,
     Item,
     NotFound,
@@ -105,6 +106,8 @@ class Metadata:
         keys = [record_key(epoch, uid), *(more(epoch) if more is not None else ())]
         try:
             found = self._cache.fetch(keys, reserve=_RESERVE)
+        except Busy:
+            return Look(None, None)
         except BackendUnavailable:
             self._state.trouble()
             return Look(None, None)
@@ -135,7 +138,7 @@ class Metadata:
         """Say in the record that `collection` is about to change, while the user's row is locked.
 
         None when the whole record was removed instead, or when there is no cache to be told. Raises Unconfirmed,
-        and Unavailable while a failure of the cache is not known to everybody.
+        and Unavailable while a failure of the cache is not known to everybody, or no connection to it is free.
         """
         epoch = self.settle_epoch(sight, read_epoch)
         if epoch is None:
@@ -154,6 +157,8 @@ class Metadata:
                 return Marked(epoch, token, record)
             except Conflict:
                 sight = None
+            except Busy as error:
+                raise _crowded(error) from error
             except BackendUnavailable:
                 unanswered += 1
                 if unanswered > 1:
@@ -177,12 +182,14 @@ class Metadata:
         return Sight(epoch, found.token, self._codec.decode(found.value))
 
     def forget(self, epoch: int, uid: int) -> None:
-        """Remove the record, which is as good as marking everything in it. Raises Unconfirmed."""
+        """Remove the record, which is as good as marking everything in it. Raises Unconfirmed, Unavailable."""
         for _ in range(2):
             try:
                 self._cache.remove(record_key(epoch, uid))
             except NotFound:
                 return
+            except Busy as error:
+                raise _crowded(error) from error
             except BackendError:
                 continue
             return
@@ -218,6 +225,12 @@ class Metadata:
     def _put(self, epoch: int, uid: int, record: Record, over: Token) -> Store:
         value = self._codec.encode(record)
         return Store(record_key(epoch, uid), value, self._clock.seconds() + self._life, over)
+
+
+def _crowded(error: Busy) -> Unavailable:
+    """For a writer who got no connection: nothing is known against the server, so nobody has to be told. That an
+    earlier try of it may still arrive does not matter: without its commit a mark only costs somebody a fill."""
+    return Unavailable(f"no mark can be placed now: {error}", 1)
 
 
 def record_key(epoch: int, uid: int) -> bytes:

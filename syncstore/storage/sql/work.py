@@ -195,6 +195,10 @@ class SqlWork:
         rows = self._at.query(self._place.statements.epoch, {"name": server})
         return int(rows[0][0]) if rows else 0
 
+    def confirm_lock(self) -> None:
+        """Ask something in the transaction that holds the lock (see DurableWork)."""
+        self._at.query(self._place.statements.ping, {})
+
     # -- the change
 
     def put(self, changes: Sequence[Change]) -> int:

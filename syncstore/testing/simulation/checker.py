@@ -41,6 +41,7 @@ def check(
     by_user: dict[int, list[Exchange]] = {}
     for exchange in installation.exchanges:
         by_user.setdefault(exchange.uid, []).append(exchange)
+    clocks_jump = any(fault.kind == "clock jump" for fault in installation.plan.faults)
     for uid, exchanges in by_user.items():
         check = UserCheck(
             say,
@@ -54,7 +55,7 @@ def check(
         check.run()
         for client in clients:
             if client.uid == uid:
-                check.copies(client)
+                check.copies(client, clocks_jump=clocks_jump)
     if reads_at_last and installation.configuration.heals and not found:
         rows = [installation.database.row(uid) for uid in by_user]
         if all(row.exists for row in rows):

@@ -140,7 +140,10 @@ CONFIGURATIONS: Final = {
             _layered,
             Mix(
                 collections=(CACHED_ONLY,),
-                faults=("commit rolled back", "commit refused", "evict", "evict", "kill", "change late"),
+                faults=(
+                    *("commit rolled back", "commit refused", "sql connection lost", "kill", "change late"),
+                    *("evict", "evict", "evict all of a user"),
+                ),
                 most_faults=8,
                 most_clients=5,
                 most_requests=4,

@@ -246,6 +246,10 @@ class SimulatedWork:
         self._place.database.statement(self._at, "sql epoch in work")
         return self._place.database.epoch(server)
 
+    def confirm_lock(self) -> None:
+        """Raise Unavailable when the connection was lost (see DurableWork)."""
+        self._place.database.statement(self._at, "sql confirm")
+
     # -- inside
 
     def _begin(self) -> None:

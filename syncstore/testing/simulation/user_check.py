@@ -292,8 +292,11 @@ class UserCheck:
 
     # -- clients
 
-    def copies(self, client: Client) -> None:
-        """What a client that reads only news has, is what is there."""
+    def copies(self, client: Client, *, clocks_jump: bool) -> None:
+        """What a client that reads only news has, is what is there.
+
+        But a clock that is set back brings to life again what had expired, at the times of before.
+        """
         last = len(self._versions) - 1
         for name, copy in client.copies.items():
             polls = [
@@ -310,7 +313,7 @@ class UserCheck:
                     and copy[item.id].payload == item.payload
                     and copy[item.id].sortindex == item.sortindex
                     for item in items.values()
-                    if when.must_see(item)
+                    if when.must_see(item) and not (clocks_jump and item.expires is not None)
                 )
                 for items in self._items(last, name)
             ):

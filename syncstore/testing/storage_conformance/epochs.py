@@ -47,3 +47,10 @@ class EpochRules(DurableRooms):
         durable.fail_other_servers("")
         assert [durable.epoch(name) for name in (mine, trusted, failed)] == [5, 7, 7]
         assert durable.epoch("") == 0
+
+    def test_a_work_can_ask_whether_its_lock_is_still_held(self, user: User, durable: DurableStorage) -> None:
+        with durable.lock_for_times(user.uid, "tabs") as work:
+            work.confirm_lock()
+            work.keep_time("tabs", KeptTime(work.draw_time()))
+            work.confirm_lock()
+        assert "tabs" in durable.times(user.uid).kept

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from syncstore.cache.api import BackendUnavailable
+from syncstore.cache.api import BackendUnavailable, Busy
 from syncstore.cache.memcached.address import Address
 from syncstore.cache.memcached.connection import Connection
 from syncstore.cache.memcached.pool import Pool
@@ -64,7 +64,7 @@ def test_there_are_no_more_than_allowed(open_pool: OpenPool, way: Callable[[Pool
     pool = open_pool(2, wait=0.05)
     taken = [way(pool), way(pool)]
     began = time.monotonic()
-    with pytest.raises(BackendUnavailable, match="all 2 connections"):
+    with pytest.raises(Busy, match="all 2 connections"):
         way(pool)
     assert time.monotonic() - began >= 0.05
     pool.give_back(taken[0])

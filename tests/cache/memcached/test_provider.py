@@ -13,6 +13,7 @@ from pymemcache.client.base import Client  # type: ignore[import-untyped]  # pym
 from syncstore.cache.api import (
     ABSENT,
     BackendUnavailable,
+    Busy,
     Conflict,
     Remove,
     StorageFull,
@@ -21,6 +22,7 @@ from syncstore.cache.api import (
     TooLarge,
 )
 from syncstore.cache.memcached.address import Address
+from syncstore.cache.memcached.connection import Connection
 from syncstore.cache.memcached.provider import MemcachedProvider
 from syncstore.clock import SystemClock
 from syncstore.testing.cache_conformance import CacheConformance, OpenCache, OpenCaches
@@ -200,6 +202,27 @@ def test_a_name_that_is_none_is_unavailable(open_provider: OpenProvider, host: s
     with pytest.raises(BackendUnavailable, match="no connection"):
         cache.fetch([b"k"])
     cache.change_later([Remove(b"k")])
+
+
+def test_what_was_sent_in_part_is_not_known(
+    cache: MemcachedProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = [Remove(b"%d" % number) for number in range(1001)]
+    pool = cache._pool
+    connections = iter([pool.take_live()])
+
+    def take_live() -> Connection:
+        try:
+            return next(connections)
+        except StopIteration:
+            raise Busy("all are in use") from None
+
+    monkeypatch.setattr(pool, "take_live", take_live)
+    with pytest.raises(BackendUnavailable, match="1 changes were not sent") as refused:
+        cache.change(changes)
+    assert not isinstance(refused.value, Busy)
+    with pytest.raises(Busy):
+        cache.change(changes)
 
 
 def test_a_server_without_cas_is_refused() -> None:

@@ -156,6 +156,33 @@ def test_nothing_may_be_left_over() -> None:
         replies.end()
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (b"SERVER_ERROR out of memory writing\r\n", "36 bytes that begin with SERVER_ERROR"),
+        (b"ERROR\r\n", "7 bytes that begin with ERROR"),
+        (b"SECRET\r\n", "8 bytes"),
+        (b"NS_SECRET\r\n", "11 bytes"),
+        (b"secret" * 400, "2400 bytes"),
+        (b"\r\nHD secret\r\n", "13 bytes"),
+    ],
+)
+def test_what_is_no_reply_is_told_without_what_may_be_a_user_s(text: bytes, told: str) -> None:
+    for read in (Replies.value, Replies.outcome, Replies.stats):
+        with pytest.raises(OutOfStep) as refused:
+            read(replies_of(text))
+        assert str(refused.value) == f"memcached says what is no reply: {told}"
+
+
+def test_what_is_left_over_is_told_without_what_may_be_a_user_s() -> None:
+    for text, told in ((b"secret", "6 bytes"), (b"VA 6 c9 f0\r\nsecret\r\n", "20 bytes that begin with VA")):
+        replies = replies_of(b"EN\r\n" + text)
+        replies.value()
+        with pytest.raises(OutOfStep) as refused:
+            replies.end()
+        assert str(refused.value) == f"memcached says more than it was asked: {told}"
+
+
 def test_a_value_larger_than_the_server_can_have_is_not_read() -> None:
     replies = replies_of(b"VA 1001 c1 f0\r\n", b"x" * 1001 + b"\r\n")
     with pytest.raises(OutOfStep):

@@ -57,7 +57,9 @@ def storage(tmp_path: Path, clock: SteppableClock, cache: WatchedProvider) -> It
     url = f"sqlite:///{tmp_path / 'sync.db'}"
     migrate.upgrade(url)
     below = open_sql_store(url, clock)
-    layered = LayeredStorage(below.storage, cache, AlwaysUp(), Kinds(cached_only=["tabs"], write_through=["meta"]), clock)
+    layered = LayeredStorage(
+        below.storage, cache, AlwaysUp(), Kinds(cached_only=["tabs"], write_through=["meta"]), clock
+    )
     yield layered
     layered.close()
 
@@ -144,7 +146,10 @@ class TestItemsOfAWriterWhoseClockWasAhead:
     def ahead(self, storage: LayeredStorage, cache: WatchedProvider, clock: SteppableClock, uid: int) -> int:
         """Their time, in ticks."""
         time = clock.now() + 3600 * 100
-        items = [StoredItem("first", clock.now(), "x", None, None), StoredItem("ahead", time, "x", None, None)]
+        items = [
+            StoredItem("first", clock.now(), "x", None, None),
+            StoredItem("ahead", time, "x", None, None),
+        ]
         cache.store(cached_only_key(uid, "tabs"), contents.encode(Contents(time, items)))
         return time
 
