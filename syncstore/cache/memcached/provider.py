@@ -40,8 +40,8 @@ from syncstore.cache.memcached.changes import (
     outcome,
 )
 from syncstore.cache.memcached.connection import Connection
+from syncstore.cache.memcached.connections import Connections
 from syncstore.cache.memcached.keys import Keys
-from syncstore.cache.memcached.pool import Pool
 from syncstore.cache.memcached.replies import Stored
 from syncstore.cache.memcached.stream import Disconnected
 from syncstore.clock import Clock
@@ -84,7 +84,7 @@ class MemcachedProvider:
         self._clock = clock
         self._keys = Keys(prefix)
         self._limits: Limits | None = None
-        self._pool = Pool(
+        self._pool = Connections(
             lambda: Connection(address, connect_timeout=connect_timeout, timeout=timeout),
             size=pool_size,
             wait=timeout,

@@ -1,4 +1,4 @@
-"""A bounded pool of connections to one memcached, last in first out, that nothing can drain.
+"""The bounded set of connections to one memcached, last in first out, that nothing can drain.
 
 What counts against the bound is the connections that exist, by weak references: one that gets lost in an
 interruption stops counting by itself. A child after a fork closes what it inherited, without a word, and begins anew.
@@ -19,7 +19,7 @@ from syncstore.cache.memcached.stream import Disconnected
 _MOST_OWED = 100  # replies of 30 bytes at most: far from what would fill a socket's buffer
 
 
-class Pool:
+class Connections:
     """No more than `size` connections, which `connect` makes and the pool opens when none is idle.
 
     `wait` is how many seconds one waits for another's connection when all are in use. Whoever takes one gives it

@@ -14,24 +14,24 @@ import pytest
 from syncstore.cache.api import BackendUnavailable, Busy
 from syncstore.cache.memcached.address import Address
 from syncstore.cache.memcached.connection import Connection
-from syncstore.cache.memcached.pool import Pool
+from syncstore.cache.memcached.connections import Connections
 from syncstore.testing.cache_conformance.rooms import Child, wait_until
 from syncstore.testing.servers import MemcachedServer
 from syncstore.testing.tcp_proxy import WELL, Fault, TcpProxy
 
 PATIENCE = 20.0
-OpenPool = Callable[..., Pool]
+OpenConnections = Callable[..., Connections]
 
 
 @pytest.fixture
-def open_pool(proxy: TcpProxy) -> Iterator[OpenPool]:
-    opened: list[Pool] = []
+def open_pool(proxy: TcpProxy) -> Iterator[OpenConnections]:
+    opened: list[Connections] = []
 
-    def open_one(size: int, wait: float = PATIENCE) -> Pool:
+    def open_one(size: int, wait: float = PATIENCE) -> Connections:
         def connect() -> Connection:
             return Connection(Address.parse(proxy.address), connect_timeout=PATIENCE, timeout=PATIENCE)
 
-        opened.append(Pool(connect, size=size, wait=wait))
+        opened.append(Connections(connect, size=size, wait=wait))
         return opened[-1]
 
     yield open_one
@@ -39,7 +39,7 @@ def open_pool(proxy: TcpProxy) -> Iterator[OpenPool]:
         pool.close()
 
 
-def test_it_connects_when_it_must(open_pool: OpenPool, proxy: TcpProxy) -> None:
+def test_it_connects_when_it_must(open_pool: OpenConnections, proxy: TcpProxy) -> None:
     pool = open_pool(3)
     assert proxy.accepted == 0
     first = pool.take()
@@ -51,7 +51,7 @@ def test_it_connects_when_it_must(open_pool: OpenPool, proxy: TcpProxy) -> None:
     assert (proxy.accepted, pool.connections) == (1, 1)
 
 
-def test_the_last_to_come_is_the_first_to_go(open_pool: OpenPool) -> None:
+def test_the_last_to_come_is_the_first_to_go(open_pool: OpenConnections) -> None:
     pool = open_pool(3)
     taken = [pool.take() for _ in range(3)]
     for connection in taken:
@@ -59,8 +59,10 @@ def test_the_last_to_come_is_the_first_to_go(open_pool: OpenPool) -> None:
     assert [pool.take() for _ in range(3)] == taken[::-1]
 
 
-@pytest.mark.parametrize("way", [Pool.take, Pool.take_live, Pool.take_to_tell])
-def test_there_are_no_more_than_allowed(open_pool: OpenPool, way: Callable[[Pool], Connection]) -> None:
+@pytest.mark.parametrize("way", [Connections.take, Connections.take_live, Connections.take_to_tell])
+def test_there_are_no_more_than_allowed(
+    open_pool: OpenConnections, way: Callable[[Connections], Connection]
+) -> None:
     pool = open_pool(2, wait=0.05)
     taken = [way(pool), way(pool)]
     began = time.monotonic()
@@ -71,7 +73,7 @@ def test_there_are_no_more_than_allowed(open_pool: OpenPool, way: Callable[[Pool
     assert way(pool) is taken[0]
 
 
-def test_who_waits_gets_what_is_given_back(open_pool: OpenPool) -> None:
+def test_who_waits_gets_what_is_given_back(open_pool: OpenConnections) -> None:
     pool = open_pool(1, wait=2 * PATIENCE)
     connection = pool.take()
     with ThreadPoolExecutor(1) as other:
@@ -81,7 +83,7 @@ def test_who_waits_gets_what_is_given_back(open_pool: OpenPool) -> None:
         assert waiting.result(PATIENCE) is connection
 
 
-def test_who_waits_may_connect_when_one_is_discarded(open_pool: OpenPool) -> None:
+def test_who_waits_may_connect_when_one_is_discarded(open_pool: OpenConnections) -> None:
     pool = open_pool(1, wait=2 * PATIENCE)
     connection = pool.take()
     with ThreadPoolExecutor(1) as other:
@@ -91,7 +93,7 @@ def test_who_waits_may_connect_when_one_is_discarded(open_pool: OpenPool) -> Non
         assert not waiting.result(PATIENCE).reused
 
 
-def test_many_threads_share_a_few(open_pool: OpenPool, proxy: TcpProxy) -> None:
+def test_many_threads_share_a_few(open_pool: OpenConnections, proxy: TcpProxy) -> None:
     pool = open_pool(3)
     users: set[int] = set()
     lock = threading.Lock()
@@ -117,7 +119,7 @@ def test_many_threads_share_a_few(open_pool: OpenPool, proxy: TcpProxy) -> None:
     assert proxy.accepted > 3
 
 
-def test_a_failure_to_connect_leaves_room(open_pool: OpenPool, proxy: TcpProxy) -> None:
+def test_a_failure_to_connect_leaves_room(open_pool: OpenConnections, proxy: TcpProxy) -> None:
     pool = open_pool(2)
     proxy.refuse()
     for _ in range(5):
@@ -129,7 +131,7 @@ def test_a_failure_to_connect_leaves_room(open_pool: OpenPool, proxy: TcpProxy) 
     assert pool.take().stats()
 
 
-def test_one_that_nobody_has_any_more_leaves_room(open_pool: OpenPool) -> None:
+def test_one_that_nobody_has_any_more_leaves_room(open_pool: OpenConnections) -> None:
     pool = open_pool(1)
     lost = weakref.ref(pool.take())
     assert lost() is None  # at once, and not when the garbage is collected
@@ -137,7 +139,7 @@ def test_one_that_nobody_has_any_more_leaves_room(open_pool: OpenPool) -> None:
     assert pool.take().stats()
 
 
-def test_a_new_one_takes_the_place_of_all_whose_server_is_gone(open_pool: OpenPool) -> None:
+def test_a_new_one_takes_the_place_of_all_whose_server_is_gone(open_pool: OpenConnections) -> None:
     pool = open_pool(3)
     taken = [pool.take() for _ in range(3)]
     for connection in taken[1:]:
@@ -147,7 +149,7 @@ def test_a_new_one_takes_the_place_of_all_whose_server_is_gone(open_pool: OpenPo
     assert pool.connections == 1
 
 
-def test_a_new_one_is_made_though_others_gave_back_old_ones(open_pool: OpenPool) -> None:
+def test_a_new_one_is_made_though_others_gave_back_old_ones(open_pool: OpenConnections) -> None:
     pool = open_pool(2)
     one, other = pool.take(), pool.take()
     pool.discard(one)
@@ -159,7 +161,7 @@ def test_a_new_one_is_made_though_others_gave_back_old_ones(open_pool: OpenPool)
     assert not new.reused
 
 
-def test_it_sees_that_an_idle_one_was_closed(open_pool: OpenPool, proxy: TcpProxy) -> None:
+def test_it_sees_that_an_idle_one_was_closed(open_pool: OpenConnections, proxy: TcpProxy) -> None:
     pool = open_pool(2)
     connection = pool.take()
     pool.give_back(connection)
@@ -170,7 +172,9 @@ def test_it_sees_that_an_idle_one_was_closed(open_pool: OpenPool, proxy: TcpProx
     assert pool.take_live() is not connection
 
 
-def test_what_is_owed_is_read_before_another_asks(open_pool: OpenPool, server: MemcachedServer) -> None:
+def test_what_is_owed_is_read_before_another_asks(
+    open_pool: OpenConnections, server: MemcachedServer
+) -> None:
     pool = open_pool(1)
     for take in (pool.take, pool.take_live):
         connection = pool.take_to_tell()
@@ -182,7 +186,9 @@ def test_what_is_owed_is_read_before_another_asks(open_pool: OpenPool, server: M
         pool.give_back(connection)
 
 
-def test_what_is_owed_to_a_server_that_is_gone_is_forgotten(open_pool: OpenPool, proxy: TcpProxy) -> None:
+def test_what_is_owed_to_a_server_that_is_gone_is_forgotten(
+    open_pool: OpenConnections, proxy: TcpProxy
+) -> None:
     pool = open_pool(1)
     for take in (pool.take, pool.take_live, pool.take_to_tell):
         connection = pool.take_to_tell()
@@ -197,7 +203,7 @@ def test_what_is_owed_to_a_server_that_is_gone_is_forgotten(open_pool: OpenPool,
         pool.give_back(new)
 
 
-def test_one_that_owes_too_much_is_given_up(open_pool: OpenPool, proxy: TcpProxy) -> None:
+def test_one_that_owes_too_much_is_given_up(open_pool: OpenConnections, proxy: TcpProxy) -> None:
     pool = open_pool(1)
     first = pool.take()
     pool.give_back(first)
@@ -211,7 +217,7 @@ def test_one_that_owes_too_much_is_given_up(open_pool: OpenPool, proxy: TcpProxy
     assert pool.take_to_tell() is not first
 
 
-def test_it_can_be_closed_while_one_is_in_use(open_pool: OpenPool) -> None:
+def test_it_can_be_closed_while_one_is_in_use(open_pool: OpenConnections) -> None:
     pool = open_pool(2)
     used, idle = pool.take(), pool.take()
     pool.give_back(idle)
@@ -222,7 +228,7 @@ def test_it_can_be_closed_while_one_is_in_use(open_pool: OpenPool) -> None:
     assert pool.connections == 0
 
 
-def test_a_child_closes_what_it_inherited_without_a_word(open_pool: OpenPool, proxy: TcpProxy) -> None:
+def test_a_child_closes_what_it_inherited_without_a_word(open_pool: OpenConnections, proxy: TcpProxy) -> None:
     pool = open_pool(2)
     used, idle = pool.take(), pool.take()
     pool.give_back(idle)
@@ -245,7 +251,7 @@ def test_a_child_closes_what_it_inherited_without_a_word(open_pool: OpenPool, pr
     assert idle.stats()
 
 
-def test_a_child_does_not_wait_for_a_lock_of_its_parent(open_pool: OpenPool) -> None:
+def test_a_child_does_not_wait_for_a_lock_of_its_parent(open_pool: OpenConnections) -> None:
     pool = open_pool(1)
     with pool._changed:
         child = Child(lambda: pool.take().stats())
