@@ -1,0 +1,101 @@
+"""What is known of the memcacheds of a group, and shared by all processes that use them: the contract of a store of it.
+
+The state of a server is its epoch, which only grows, and only by compare-and-set. It decides what cached values are
+called, so a server that was away never serves what it remembered, and nothing that was written without it is
+missed. So all processes that use the same servers must share one store; that of the database is shared by
+construction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import Final, NamedTuple, Protocol
+
+MAX_NAME: Final = 255
+"""Characters of a server's name at most, with what a store puts before it."""
+
+MAX_REASON: Final = 200
+"""Characters of a reason that are kept."""
+
+
+class Standing(Enum):
+    """What an epoch says of its server.
+
+    A failed one may have a stand-in. A returning one has none any more, and is not used itself yet: that lies
+    between, wherever stand-ins are allowed, until everybody has noticed.
+    """
+
+    UP = "up"
+    FAILED = "failed"
+    RETURNING = "returning"
+
+
+class ServerRecord(NamedTuple):
+    """A server's state: its epoch, 0 while nothing is known of it; since when, in milliseconds since the epoch; why;
+    and who said so, as `host:pid`."""
+
+    epoch: int = 0
+    since: int = 0
+    reason: str = ""
+    by: str = ""
+
+
+class RecordStore(Protocol):
+    """A store of records. Safe to use from several threads, and in the child after a fork; opens nothing before its
+    first call. Every call ends within the store's own deadlines."""
+
+    @property
+    def name(self) -> str:
+        """The store's name in settings and messages."""
+
+    def read(self, servers: Sequence[str]) -> list[ServerRecord]:
+        """The records as they are now, in this order.
+
+        Never older than a change that was confirmed to anybody before the call. Raises Unavailable.
+        """
+
+    def advance(self, server: str, seen: int, to: int, reason: str) -> bool:
+        """Let the epoch, if it still is `seen`, be `to`, which is greater; whether that was done.
+
+        `seen` is 0 for a server that is not known yet. After Unavailable it is not known whether it was.
+        """
+
+    def identity(self) -> str:
+        """What tells this store from any other, as long as it lives: made at its creation, never the same again.
+
+        Letters and digits, 32 at most. Raises Unavailable.
+        """
+
+    def close(self) -> None:
+        """Give back what it holds."""
+
+
+def standing(epoch: int) -> Standing:
+    """What an epoch says."""
+    if not epoch & 1:
+        return Standing.UP
+    return Standing.RETURNING if epoch & 2 else Standing.FAILED
+
+
+def after_failure(epoch: int) -> int:
+    """The epoch that follows one when its server has failed."""
+    return (epoch | 3) + 2
+
+
+def on_return(epoch: int) -> int:
+    """The epoch of a failed server's return, for as long as others may use a stand-in."""
+    return epoch | 3
+
+
+def after_return(epoch: int) -> int:
+    """The epoch that follows a failure's, or its return's, when the server is used again."""
+    return (epoch | 3) + 1
+
+
+def first_epoch(seconds: float) -> int:
+    """The epoch of a server that nothing is known of, at a time in seconds since the epoch.
+
+    It may be full of what an earlier life of the store had it remember: seconds give names that are new in any.
+    """
+    return 4 * int(seconds)
