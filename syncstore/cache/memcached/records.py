@@ -23,11 +23,13 @@ class Standing(Enum):
     """What an epoch says of its server.
 
     A failed one may have a stand-in. A returning one has none any more, and is not used itself yet: that lies
-    between, wherever stand-ins are allowed, until everybody has noticed.
+    between, wherever stand-ins are allowed, until everybody has noticed. A held one has failed, by an operator's wish,
+    and does not return by itself.
     """
 
     UP = "up"
     FAILED = "failed"
+    HELD = "held"
     RETURNING = "returning"
 
 
@@ -72,25 +74,27 @@ class RecordStore(Protocol):
 
 
 def standing(epoch: int) -> Standing:
-    """What an epoch says."""
+    """What an epoch says: by its last three bits."""
     if not epoch & 1:
         return Standing.UP
-    return Standing.RETURNING if epoch & 2 else Standing.FAILED
+    if epoch & 2:
+        return Standing.RETURNING
+    return Standing.HELD if epoch & 4 else Standing.FAILED
 
 
-def after_failure(epoch: int) -> int:
-    """The epoch that follows one when its server has failed."""
-    return (epoch | 3) + 2
+def after_failure(epoch: int, *, held: bool = False) -> int:
+    """The epoch that follows one when its server has failed, or is to be held."""
+    return (epoch | 7) + (6 if held else 2)
 
 
 def on_return(epoch: int) -> int:
     """The epoch of a failed server's return, for as long as others may use a stand-in."""
-    return epoch | 3
+    return epoch | 7
 
 
 def after_return(epoch: int) -> int:
     """The epoch that follows a failure's, or its return's, when the server is used again."""
-    return (epoch | 3) + 1
+    return (epoch | 7) + 1
 
 
 def first_epoch(seconds: float) -> int:
@@ -98,4 +102,4 @@ def first_epoch(seconds: float) -> int:
 
     It may be full of what an earlier life of the store had it remember: seconds give names that are new in any.
     """
-    return 4 * int(seconds)
+    return 8 * int(seconds)
