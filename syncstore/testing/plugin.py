@@ -27,7 +27,15 @@ from syncstore.testing.servers import (
 pytest.register_assert_rewrite(
     *(
         f"syncstore.testing.{name}"
-        for name in ("api_suite", "client", "lock_conformance", "replay", "replies", "transports")
+        for name in (
+            "api_suite",
+            "client",
+            "lock_conformance",
+            "record_conformance",
+            "replay",
+            "replies",
+            "transports",
+        )
     )
 )
 
