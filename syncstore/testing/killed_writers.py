@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from syncstore.cache.memcached.records import MAX_REASON, RecordStore, ServerRecord
-from syncstore.cache.memcached.records_in_file import RecordsInFile
+from syncstore.cache.memcached.records_in_file import FileRecords
 from syncstore.cache.memcached.state_file import StateFile
 from syncstore.clock import SystemClock
 from syncstore.testing.record_stores import open_file_records
@@ -78,7 +78,7 @@ def _dead_at(path: Path, byte: int) -> None:
 
 
 def _advance_for_ever(path: Path) -> NoReturn:
-    store = RecordsInFile(path, SystemClock())
+    store = FileRecords(path, SystemClock())
     while True:
         advance(store)
 

@@ -18,7 +18,6 @@ import os
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Final
 
 from syncstore.cache.memcached.new_record import check_name, new_record
@@ -33,10 +32,10 @@ TIMEOUT: Final = 2.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.0005, 0.01
 
 
-class RecordsInFile:
+class FileRecords:
     """Records in the file at `path` (see RecordStore). A change waits for others for `timeout` seconds."""
 
-    def __init__(self, path: Path, clock: Clock, *, timeout: float = TIMEOUT) -> None:
+    def __init__(self, path: str | os.PathLike[str], clock: Clock, *, timeout: float = TIMEOUT) -> None:
         self._path = os.path.abspath(path)
         self.name = f"file:{self._path}"
         self._clock = clock
@@ -97,7 +96,7 @@ class RecordsInFile:
             self._current()
             try:
                 lock = os.open(self._path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-            except OSError as error:
+            except OSError as error:  # just removed, it may be
                 raise Unavailable(f"{self._path}: {error.strerror}") from error
             self._locking.add(lock)
             try:
@@ -114,6 +113,8 @@ class RecordsInFile:
                 # In this order: a child must not close what has its number next.
                 self._locking.discard(lock)
                 os.close(lock)
+            if self._clock.monotonic() >= end:
+                raise Unavailable(f"{self._path} is replaced again and again")
 
     def _lock(self, lock: int, end: float) -> None:
         pause = _FIRST_PAUSE
@@ -137,7 +138,7 @@ class RecordsInFile:
             os.close(self._locking.pop())
 
 
-def _at_fork(records: RecordsInFile) -> None:
+def _at_fork(records: FileRecords) -> None:
     alive = weakref.ref(records)
 
     def drop() -> None:

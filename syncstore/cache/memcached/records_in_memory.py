@@ -21,7 +21,7 @@ from syncstore.errors import Unavailable
 _UNKNOWN = ServerRecord()
 
 
-class RecordsInMemory:
+class MemoryRecords:
     """Records of one process (see RecordStore). `clock` tells when they were changed."""
 
     name = "memory"

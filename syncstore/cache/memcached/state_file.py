@@ -8,7 +8,8 @@ A record's sequence number counts its changes, and says which slot holds: that o
 other slot and then counts up, which is one aligned word. So a reader never waits, and needs no lock: what it looks at
 is written only after the next change, and then the sequence number and the checksum say so. A writer that is killed
 in between leaves a slot that nobody looks at, and that the next one writes anew. Changes are made durable in this
-order, too, so a host that loses its power does not go back to an epoch that others have left.
+order, too, so a host that loses its power does not go back to an epoch that others have left; and the call that does
+it keeps processors from showing the number before the slot.
 
 The kernel shows all processes of one host the same memory, a child after a fork among them; those of another host
 it does not. So a network file system is refused. A file that was copied, or restored, knows old epochs: its inode,

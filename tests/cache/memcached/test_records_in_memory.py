@@ -6,7 +6,7 @@ from contextlib import nullcontext
 
 import pytest
 
-from syncstore.cache.memcached.records_in_memory import RecordsInMemory
+from syncstore.cache.memcached.records_in_memory import MemoryRecords
 from syncstore.clock import SystemClock
 from syncstore.testing.cache_conformance.rooms import Child
 from syncstore.testing.record_conformance import RecordConformance
@@ -19,17 +19,17 @@ class TestInMemory(RecordConformance):
 
     @pytest.fixture
     def open_store(self) -> OpenStore:
-        records = RecordsInMemory(SystemClock())
+        records = MemoryRecords(SystemClock())
         return lambda: nullcontext(records)
 
     @pytest.fixture
     def open_other_store(self) -> OpenStore:
-        records = RecordsInMemory(SystemClock())
+        records = MemoryRecords(SystemClock())
         return lambda: nullcontext(records)
 
 
 def test_what_was_not_used_before_a_fork_is_the_childs_own() -> None:
-    records = RecordsInMemory(SystemClock())
+    records = MemoryRecords(SystemClock())
 
     def work() -> None:
         assert records.advance("a", 0, 4, "of the child")
