@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-import base64
 import os
-import secrets
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from syncstore.app_claims import claim_alone, claim_shared
+from syncstore.app_claims import claim_alone, claim_shared, is_last
 from syncstore.cache.api import Provider
 from syncstore.cache.memory import MemoryProvider
-from syncstore.cache.prober import Prober
-from syncstore.cache.states import AlwaysUp, ServerState, SharedState
+from syncstore.cache.states import AlwaysUp, ServerState
 from syncstore.clock import Clock
 from syncstore.errors import ConfigError
 from syncstore.locks.api import LockBackend
 from syncstore.locks.memcached import MemcachedLocks
 from syncstore.locks.sql import OpensTransactions, SqlLocks
 from syncstore.settings import Settings
-from syncstore.settings.values import CacheAddress
+from syncstore.settings.cache_servers import CacheServer
 from syncstore.storage.api import Storage
 from syncstore.storage.durable import DurableStorage
-from syncstore.storage.layered.clearing import Clearing
-from syncstore.storage.layered.inspecting import Inspector
 from syncstore.storage.layered.kinds import Kinds
+from syncstore.storage.layered.placed import Chained, PlacedStorage
 from syncstore.storage.layered.sampling import SampledStorage, Untrusting
 from syncstore.storage.layered.store import LayeredStorage
-from syncstore.storage.layered.verifying import Verifier
 
-# The row of `cache_servers` that names the database itself: its number is drawn once, and odd, as no server in use has.
-_INSTALLATION: Final = "installation"
+if TYPE_CHECKING:
+    from syncstore.cache.memcached.group import Group
+
+# What the database is told of the group of cache servers in use, where there is none.
+_NO_GROUP = "none"
 
 
 class Layer(NamedTuple):
@@ -47,64 +45,56 @@ def open_layer(settings: Settings, below: DurableStorage, clock: Clock) -> Layer
     """
     remembers = settings.cache_provider == "memory"
     claim = claim_alone(settings) if remembers else claim_shared(settings)
+    try:
+        return _open_layer(settings, below, clock, claim)
+    except BaseException:
+        if claim is not None:
+            os.close(claim)
+        raise
 
+
+def _open_layer(settings: Settings, below: DurableStorage, clock: Clock, claim: int | None) -> Layer:
     def let_go() -> None:
         if claim is not None:
             os.close(claim)
 
-    try:
-        return _open_layer(settings, below, clock, let_go)
-    except BaseException:
-        let_go()
-        raise
-
-
-def _open_layer(settings: Settings, below: DurableStorage, clock: Clock, let_go: Callable[[], None]) -> Layer:
     if settings.cache_provider == "memcached":
-        state = open_state(settings, below, clock)
-        below.fail_other_servers(_server_name(settings))
-        cache = open_memcached(settings, clock, installation=installation(below))
-        prober = Prober(state, cache, settings.memcached_retry_interval)
+        return _open_memcached_layer(settings, below, clock, claim)
+    from syncstore.cache.memcached.group import no_group
 
-        def stop() -> None:
-            prober.stop()
-            let_go()
-
-        storage = _served(settings, below, cache, state, clock)
-        prober.start()
-        return Layer(storage, stop)
     # What any memcached remembers of this database is old from the first write on that it is not told of.
-    below.fail_other_servers("")
+    no_group(below.records, _NO_GROUP)
     if settings.cache_provider == "none":
         return Layer(below, let_go)
-    return Layer(_served(settings, below, MemoryProvider(clock), AlwaysUp(), clock), let_go)
+    return Layer(_served(settings, below, _Layers(settings, below, clock, MemoryProvider(clock)), clock), let_go)
 
 
-def installation(below: DurableStorage) -> str:
-    """A short name for the database, of letters and digits: it is part of what is cached for it, so that another
-    installation with the same prefix on the same memcached is never taken for this one. Raises Unavailable."""
-    number = below.epoch(_INSTALLATION)
-    if not number:
-        below.advance_epoch(_INSTALLATION, 0, secrets.randbits(40) | 1)
-        number = below.epoch(_INSTALLATION)
-    return base64.b32encode((number & (1 << 40) - 1).to_bytes(5)).decode().lower()
+def _open_memcached_layer(
+    settings: Settings, below: DurableStorage, clock: Clock, claim: int | None
+) -> Layer:
+    from syncstore.app_memcached import describe, open_claims, open_group
+    from syncstore.cache.memcached.group import take_over
+    from syncstore.cache.memcached.keeper import Keeper
 
-
-def open_memcached(
-    settings: Settings, clock: Clock, server: CacheAddress | None = None, *, installation: str = ""
-) -> Provider:
-    """The memcached of the settings, or another one with its manners. Opens no connection."""
-    from syncstore.cache.memcached.address import Address
-    from syncstore.cache.memcached.provider import MemcachedProvider
-
-    return MemcachedProvider(
-        Address.parse(str(server or settings.memcached_server)),
-        clock,
-        prefix=f"{settings.cache_key_prefix}:{installation}:".encode(),
-        timeout=settings.memcached_timeout,
-        connect_timeout=settings.memcached_connect_timeout,
-        pool_size=settings.memcached_pool_size,
+    group = open_group(settings, below.records, clock)
+    keeper = Keeper(
+        group, open_claims(settings, group, clock), clock, flush=settings.memcached_rejoin == "flush"
     )
+
+    def stop() -> None:
+        keeper.stop(last=is_last(claim))
+        group.close()
+        if claim is not None:
+            os.close(claim)
+
+    try:
+        keeper.claim_all()
+        take_over(below.records, describe(settings, group), group.servers)
+    except BaseException:
+        group.close()
+        raise
+    keeper.start()
+    return Layer(_served(settings, below, _PlacedLayers(settings, below, clock, group), clock), stop)
 
 
 def open_lock_backend(settings: Settings, database: OpensTransactions, clock: Clock) -> LockBackend:
@@ -113,12 +103,27 @@ def open_lock_backend(settings: Settings, database: OpensTransactions, clock: Cl
         return SqlLocks(database)
     if settings.lock_backend == "zookeeper":
         return _open_zookeeper_locks(settings)
-    return MemcachedLocks(
-        open_memcached(settings, clock, settings.lock_memcached_server),
-        clock,
-        ttl=settings.lock_ttl,
-        shared_reads=settings.lock_shared_reads,
-    )
+    return _open_memcached_locks(settings, clock)
+
+
+def _open_memcached_locks(settings: Settings, clock: Clock) -> LockBackend:
+    from syncstore.app_memcached import open_memcached, open_placement
+    from syncstore.locks.placed import PlacedLocks
+
+    def over(server: CacheServer) -> MemcachedLocks:
+        provider = open_memcached(settings, clock, server)
+        return MemcachedLocks(
+            provider, clock, ttl=settings.lock_ttl, shared_reads=settings.lock_shared_reads
+        )
+
+    own = settings.lock_memcached_server
+    if own is not None:
+        return over(CacheServer(str(own), own))
+    backends = {server.name: over(server) for server in settings.memcached_servers}
+    if len(backends) == 1:
+        return next(iter(backends.values()))
+    placement = open_placement(settings)
+    return PlacedLocks(list(backends.values()), lambda uid: backends[placement.find(b"%d" % uid)])
 
 
 def _open_zookeeper_locks(settings: Settings) -> LockBackend:
@@ -130,71 +135,86 @@ def _open_zookeeper_locks(settings: Settings) -> LockBackend:
     return ZooKeeperLocks(clusters[name], clusters.close)
 
 
-def open_state(settings: Settings, below: DurableStorage, clock: Clock) -> SharedState:
-    """This process's view of the state of memcached, which all processes on the same database share."""
-    return SharedState(below, _server_name(settings), clock, lease=settings.memcached_state_lease)
-
-
-def _server_name(settings: Settings) -> str:
-    return f"{settings.cache_key_prefix}@{settings.memcached_server}"[:255]
-
-
 def kinds(settings: Settings) -> Kinds:
     """Which collections live where."""
     return Kinds(settings.cached_only, settings.write_through)
 
 
-class Tools(NamedTuple):
-    """What operators' commands use: to look at the cache, to compare it with SQL, and to clear it."""
+class _Layers:
+    """The layer over the one cache that is in the process."""
 
-    cache: Provider
-    state: SharedState
-    inspector: Inspector
-    verifier: Verifier
-    clearing: Clearing
+    def __init__(self, settings: Settings, below: DurableStorage, clock: Clock, cache: Provider) -> None:
+        self._settings = settings
+        self._below = below
+        self._clock = clock
+        self._cache = cache
 
-
-def check_tools(settings: Settings) -> None:
-    """Raise ConfigError when there is no cache that another process could look into."""
-    if settings.cache_provider == "none":
-        raise ConfigError("cache.provider is none: nothing is cached")
-    if settings.cache_provider == "memory":
-        raise ConfigError(
-            "cache.provider = memory: what is cached is inside of the process that serves, and ends with it"
-        )
+    def trusting(self, wrap: Callable[[ServerState], ServerState]) -> Storage:
+        """The storage, whose layer sees the state of the cache through `wrap`."""
+        return layered(self._settings, self._below, self._cache, wrap(AlwaysUp()), self._clock)
 
 
-def open_tools(settings: Settings, below: DurableStorage, clock: Clock) -> Tools:
-    """The tools for the memcached of the settings, over a database that is prepared. Raises ConfigError."""
-    check_tools(settings)
-    cache, state, living = (
-        open_memcached(settings, clock, installation=installation(below)),
-        open_state(settings, below, clock),
-        kinds(settings),
-    )
-    inspector = Inspector(below, cache, state, living, clock)
-    layered = _layered(settings, below, cache, state, clock)
-    return Tools(
+class _PlacedLayers:
+    """A layer over each server of a group, and over each that stands in for another."""
+
+    def __init__(self, settings: Settings, below: DurableStorage, clock: Clock, group: Group) -> None:
+        self._settings = settings
+        self._below = below
+        self._clock = clock
+        self._group = group
+
+    def trusting(self, wrap: Callable[[ServerState], ServerState]) -> Storage:
+        """The storage, whose layers see the states of their servers through `wrap`."""
+        from syncstore.cache.memcached.stand_ins import Chain, ChainState, StandIns
+
+        settings, group = self._settings, self._group
+        members = group.members
+
+        def over(name: str, state: ServerState, *, stands_in: bool = False) -> Storage:
+            cache = members[name].cache
+            return layered(settings, self._below, cache, wrap(state), self._clock, stands_in=stands_in)
+
+        if len(members) == 1:
+            (only,) = members.values()
+            return over(only.name, only.state)
+        if not settings.memcached_allow_failover:
+            layers = {name: over(name, member.state) for name, member in members.items()}
+            return PlacedStorage(self._below, lambda uid: layers[group.home(uid).name])
+        stand_ins = StandIns(group.servers, group.placement, settings.memcached_max_failover_attempts)
+
+        def of_chain(chain: Chain) -> Storage:
+            names = chain.names
+            return over(names[-1], ChainState(group.servers, chain), stands_in=len(names) > 1)
+
+        return PlacedStorage(self._below, Chained(stand_ins.chain, of_chain))
+
+
+def layered(
+    settings: Settings,
+    below: DurableStorage,
+    cache: Provider,
+    state: ServerState,
+    clock: Clock,
+    *,
+    stands_in: bool = False,
+) -> LayeredStorage:
+    """The layer of the settings over one cache."""
+    return LayeredStorage(
+        below,
         cache,
         state,
-        inspector,
-        Verifier(inspector, below, cache, living, clock),
-        Clearing(layered, below, cache, state, living, clock),
+        kinds(settings),
+        clock,
+        batch_lifetime=settings.batch_lifetime,
+        stands_in=stands_in,
     )
-
-
-def _layered(
-    settings: Settings, below: DurableStorage, cache: Provider, state: ServerState, clock: Clock
-) -> LayeredStorage:
-    return LayeredStorage(below, cache, state, kinds(settings), clock, batch_lifetime=settings.batch_lifetime)
 
 
 def _served(
-    settings: Settings, below: DurableStorage, cache: Provider, state: ServerState, clock: Clock
+    settings: Settings, below: DurableStorage, layers: _Layers | _PlacedLayers, clock: Clock
 ) -> Storage:
-    """The layer as requests see it: sampled, where the settings want that."""
-    layered = _layered(settings, below, cache, state, clock)
+    """The storage as requests see it: sampled, where the settings want that."""
+    storage = layers.trusting(lambda state: state)
     if not settings.cache_sample:
-        return layered
-    reference = _layered(settings, below, cache, Untrusting(state), clock)
-    return SampledStorage(layered, reference, settings.cache_sample, clock)
+        return storage
+    return SampledStorage(storage, layers.trusting(Untrusting), settings.cache_sample, clock)

@@ -57,6 +57,17 @@ def claim_shared(settings: Settings) -> int | None:
     return file
 
 
+def is_last(claim: int | None) -> bool:
+    """Whether no other process of this machine serves the database; False where that is not known."""
+    if claim is None:
+        return False
+    try:
+        fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
 def claim_file(settings: Settings) -> Path:
     """The file: beside an SQLite database, else in `var` beside the ini file."""
     url: URL = storage_tables(settings).url

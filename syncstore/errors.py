@@ -100,6 +100,15 @@ class Unavailable(SyncError):
         self.retry_after = retry_after
 
 
+class NotYet(Unavailable):
+    """What was asked for has to wait for a moment whose end is known, and nothing was changed. The same request may be
+    tried again `after` so many seconds, by whoever has it whole."""
+
+    def __init__(self, reason: str, after: float) -> None:
+        super().__init__(reason, int(after) + 1)
+        self.after = after
+
+
 class Conflict(Unavailable):
     """Others are at work and did not finish in time: 503, with a short Retry-After. Nothing was changed."""
 

@@ -11,14 +11,16 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from syncstore.auth.tokens import MAX_UID
-from syncstore.cli import cache_words, loading
+from syncstore.cli import cache_servers, cache_words, loading
+from syncstore.cli.cache_tools import Opened, opened_tools
 from syncstore.cli.arguments import whole
 from syncstore.errors import ConfigError, Conflict
 
 if TYPE_CHECKING:
-    from syncstore.app_cache import Tools
+    from syncstore.app_cache_tools import AllTools
     from syncstore.locks.api import Locks
     from syncstore.locks.memcached import MemcachedLocks
+    from syncstore.locks.placed import PlacedLocks
     from syncstore.settings import Settings
     from syncstore.storage.sql.store import SqlStorage
 
@@ -29,9 +31,11 @@ _PROGRESS_SECONDS = {True: 0.5, False: 30.0}  # on a terminal, and in a log
 def add(commands: Any) -> None:
     """Describe the commands."""
     parser: argparse.ArgumentParser = commands.add_parser(
-        "cache", help="look at what memcached holds of users, compare it with SQL, clear it"
+        "cache", help="look at memcacheds and what they hold of users, compare that with SQL, clear it"
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+
+    cache_servers.add(actions)
 
     one = actions.add_parser("read", help="say what is cached of users; never what they wrote")
     _users(one, "users' numbers; without any, or with -, they are read from standard input, one a line")
@@ -68,40 +72,6 @@ def _users(parser: argparse.ArgumentParser, text: str) -> None:
 def _user(word: str) -> int | None:
     """A user's number; None stands for standard input."""
     return None if word == "-" else whole(0, MAX_UID)(word)
-
-
-# -- what the commands work with
-
-
-class _Opened(NamedTuple):
-    settings: Settings
-    locks: Locks
-    below: SqlStorage
-    tools: Tools
-
-
-@contextmanager
-def _opened(config: str | None) -> Iterator[_Opened]:
-    from syncstore import app, app_cache
-    from syncstore.clock import SystemClock
-
-    settings = loading.load(loading.find(config))
-    app_cache.check_tools(settings)
-    logging.getLogger("syncstore").setLevel(logging.ERROR)  # the commands say themselves what happens
-    clock = SystemClock()
-    database, statements = app.open_database(settings)
-    locks = app.open_locks(settings, database, clock)
-    below = app.open_storage(settings, database, statements, locks, clock)
-    try:
-        app.prepare_database(settings)
-        tools = app_cache.open_tools(settings, below, clock)
-        try:
-            yield _Opened(settings, locks, below, tools)
-        finally:
-            tools.cache.close()
-    finally:
-        locks.close()
-        database.close()
 
 
 class _Named:
@@ -154,10 +124,10 @@ class _Busy:
 
 def _read(options: argparse.Namespace) -> int:
     users, busy = _Named(options.users), _Busy()
-    with _opened(options.config) as opened:
+    with opened_tools(options.config) as opened:
         for uid in users:
             try:
-                report = opened.tools.inspector.report(uid)
+                report = opened.tools.of(uid).inspector.report(uid)
             except Conflict as error:
                 busy.note(uid, error)
                 continue
@@ -175,10 +145,10 @@ def _clear(options: argparse.Namespace) -> int:
     if options.all:
         if options.users or options.cached_only or options.locks:
             raise ConfigError("--all is about records and copies of everybody: it goes with nothing else")
-        with _opened(options.config) as opened:
+        with opened_tools(options.config) as opened:
             return _forget_all(opened)
     users, busy = _Named(options.users), _Busy()
-    with _opened(options.config) as opened:
+    with opened_tools(options.config) as opened:
         locks = _locks(opened) if options.locks else None
         for uid in users:
             try:
@@ -190,8 +160,8 @@ def _clear(options: argparse.Namespace) -> int:
     return 1 if users.wrong or busy.count else 0
 
 
-def _clear_user(opened: _Opened, uid: int, *, cached_only: bool) -> None:
-    clearing = opened.tools.clearing
+def _clear_user(opened: Opened, uid: int, *, cached_only: bool) -> None:
+    clearing = opened.tools.of(uid).clearing
     # First of all what cannot be undone: a person who watches can still stop it.
     for name, kept in clearing.at_stake(uid).items():
         alone = f"{name}, in the cache alone, {kept.items} items of {kept.bytes} bytes"
@@ -204,16 +174,17 @@ def _clear_user(opened: _Opened, uid: int, *, cached_only: bool) -> None:
     print(f"user {uid}: {clearing.forget(uid)} records and copies are forgotten", flush=True)
 
 
-def _locks(opened: _Opened) -> MemcachedLocks:
+def _locks(opened: Opened) -> MemcachedLocks | PlacedLocks:
     from syncstore.locks.memcached import MemcachedLocks
+    from syncstore.locks.placed import PlacedLocks
 
     backend = opened.locks.backend
-    if not isinstance(backend, MemcachedLocks):
+    if not isinstance(backend, MemcachedLocks | PlacedLocks):
         raise ConfigError("--locks: lock.backend is not memcached, so there are no locks there")
     return backend
 
 
-def _lock_names(opened: _Opened, uid: int) -> list[tuple[int, str]]:
+def _lock_names(opened: Opened, uid: int) -> list[tuple[int, str]]:
     """The locks that requests of this user can have taken, but for collections that do not exist yet."""
     from syncstore.locks.api import WHOLE_STORAGE
 
@@ -222,21 +193,16 @@ def _lock_names(opened: _Opened, uid: int) -> list[tuple[int, str]]:
     return [(uid, name) for name in sorted(names)]
 
 
-def _forget_all(opened: _Opened) -> int:
-    state, server = opened.tools.state, opened.settings.memcached_server
-    state.forget_all()
-    print(
-        f"what {server} has of records and copies is forgotten; "
-        f"for {state.wait:.1f} s writes are answered by 503, and reads by SQL",
-        flush=True,
-    )
-    while state.wait:
-        time.sleep(state.wait)
-    if state.probe(opened.tools.cache):
-        print(f"{server} is used again")
-        return 0
-    print(f"{server} does not answer: it is used again when a server that runs finds that it does")
-    return 1
+def _forget_all(opened: Opened) -> int:
+    members = opened.tools.group.members.values()
+    for member in members:
+        member.state.forget_all()
+        print(
+            f"what {member.name} has of records and copies is forgotten; "
+            f"for {member.state.wait:.1f} s writes wait, and reads are answered by SQL",
+            flush=True,
+        )
+    return max([cache_servers.bring_back(member) for member in members])
 
 
 # -- syncstore cache verify
@@ -245,15 +211,16 @@ def _forget_all(opened: _Opened) -> int:
 def _verify(options: argparse.Namespace) -> int:
     users, busy = _Named(options.users), _Busy()
     compared = found = 0
-    with _opened(options.config) as opened:
+    with opened_tools(options.config) as opened:
         everybody: Iterable[int] = users if options.users else opened.below.users()
-        epoch = opened.tools.state.current()
-        if not epoch or epoch & 1:
-            print("records and copies are out of use now, and are not compared", file=sys.stderr)
+        for member in opened.tools.group.members.values():
+            epoch = member.state.current()
+            if not epoch or epoch & 1:
+                print(f"{member.name} is out of use now, and its records and copies are not compared", file=sys.stderr)
         progress = _Progress()
         for uid in everybody:
             try:
-                differences = opened.tools.verifier.differences(uid)
+                differences = opened.tools.of(uid).verifier.differences(uid)
             except Conflict as error:
                 busy.note(uid, error)
                 continue

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from syncstore.databases import Family
     from syncstore.doctor.client import Client
     from syncstore.settings import Settings
+    from syncstore.settings.cache_servers import CacheServer
 
 
 def add(commands: Any) -> None:
@@ -103,13 +104,7 @@ def _servers(settings: Settings) -> Iterator[Finding]:
         yield Finding("locks", "they are in the database: mend that first")
     if settings.tokenserver:
         yield _database(settings, databases.token_tables(settings), "database of the token server")
-    found = _cache(settings)
-    # The state is in the database, of which there is a line already.
-    yield (
-        _state(settings, found)
-        if found.ok and storage.ok and settings.cache_provider == "memcached"
-        else found
-    )
+    yield from _caches(settings, database_is_well=storage.ok)
 
 
 def _database(settings: Settings, family: Family, kind: str) -> Finding:
@@ -159,26 +154,35 @@ def _locks(settings: Settings) -> Finding:
         database.close()
 
 
-def _cache(settings: Settings) -> Finding:
-    from syncstore.app_cache import open_memcached
+def _caches(settings: Settings, *, database_is_well: bool) -> Iterator[Finding]:
+    """A line for each memcached, or one for another cache."""
+    if settings.cache_provider != "memcached":
+        yield Finding(f"cache {settings.cache_provider}")
+        return
+    for server in settings.memcached_servers:
+        found = _cache(settings, server)
+        # The states are in the database, or need it, of which there is a line already.
+        yield _state(settings, server, found) if found.ok and database_is_well else found
+
+
+def _cache(settings: Settings, server: CacheServer) -> Finding:
+    from syncstore.app_memcached import open_memcached
     from syncstore.clock import SystemClock
     from syncstore.doctor import cache
 
-    if settings.cache_provider != "memcached":
-        return Finding(f"cache {settings.cache_provider}")
     clock = SystemClock()
-    provider = open_memcached(settings, clock)
+    provider = open_memcached(settings, clock, server)
     limits = settings.limits
     needed = {name: limits.of(name).max_record_payload_bytes for name in settings.cached_only}
     try:
-        return cache.examine(provider, clock, str(settings.memcached_server), needed)
+        return cache.examine(provider, clock, server.name, needed)
     finally:
         provider.close()
 
 
-def _state(settings: Settings, found: Finding) -> Finding:
+def _state(settings: Settings, server: CacheServer, found: Finding) -> Finding:
     from syncstore.app import open_database, open_locks, open_storage
-    from syncstore.app_cache import open_state
+    from syncstore.app_memcached import open_group
     from syncstore.clock import SystemClock
     from syncstore.doctor import cache
 
@@ -187,7 +191,11 @@ def _state(settings: Settings, found: Finding) -> Finding:
     locks = open_locks(settings, database, clock)
     try:
         below = open_storage(settings, database, statements, locks, clock)
-        epoch = open_state(settings, below, clock).current()
+        group = open_group(settings, below.records, clock)
+        try:
+            epoch = group.members[server.name].state.current()
+        finally:
+            group.close()
     except SyncError as error:
         return Finding(
             found.subject, f"whether it is in use cannot be found out ({error}): look at the database"
@@ -195,7 +203,7 @@ def _state(settings: Settings, found: Finding) -> Finding:
     finally:
         locks.close()
         database.close()
-    return Finding(found.subject, cache.state(epoch, settings.memcached_retry_interval))
+    return Finding(found.subject, cache.state(server.name, epoch, settings.memcached_retry_interval))
 
 
 # -- what clients see of it

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Mapping
 
 from syncstore.cache.api import BackendError, BackendUnavailable, Conflict, NotFound, Provider
+from syncstore.cache.memcached.records import Standing, standing
 from syncstore.clock import Clock
 from syncstore.doctor.findings import Finding
 
@@ -77,10 +78,13 @@ def _mebibytes(size: int) -> int:
     return size // 2**20 + 1
 
 
-def state(epoch: int, retry_interval: float) -> str:
-    """What to do about the state of a cache that is well: empty while it is trusted, or not in use yet."""
-    if not epoch & 1:
+def state(server: str, epoch: int, retry_interval: float) -> str:
+    """What to do about the state of a memcached that is well: empty while it is trusted, or not in use yet."""
+    now = standing(epoch)
+    if now is Standing.UP:
         return ""
+    if now is Standing.HELD or retry_interval < 0:
+        return f"it answers, but is out of use until somebody brings it back: syncstore cache up {server}"
     return (
         "it answers, but was declared failed and is out of use: servers that run try it again "
         f"every {retry_interval:g} s, so look at their logs if this stays"

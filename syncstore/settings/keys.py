@@ -11,6 +11,13 @@ from typing import Any
 from syncstore.errors import ConfigError
 from syncstore.limits import Limits
 from syncstore.settings import values
+from syncstore.settings.cache_servers import (
+    CacheServer,
+    StateStore,
+    cache_servers,
+    retry_interval,
+    state_store,
+)
 from syncstore.zookeeper import ensemble
 
 
@@ -124,11 +131,12 @@ class Settings:
         0.0,
         "The share of reads, from 0 to 1, that are compared with SQL to count where the cache was wrong.",
     )
-    memcached_server: values.CacheAddress = setting(  # noqa: RUF009 - as for `bind`
+    memcached_servers: tuple[CacheServer, ...] = setting(
         "memcached.servers",
-        values.cache_address,
-        values.CacheAddress("127.0.0.1", 11211),
-        "The memcached server, HOST:PORT or the path of a unix socket.",
+        cache_servers,
+        (CacheServer("127.0.0.1:11211", values.CacheAddress("127.0.0.1", 11211)),),
+        "The memcacheds, each HOST:PORT or the path of a unix socket, with `name=`, `weight=`, `timeout=` and "
+        "`retry_interval=` after it where needed.",
         shown="`127.0.0.1:11211`",
     )
     memcached_connect_timeout: float = setting(
@@ -158,9 +166,58 @@ class Settings:
     )
     memcached_retry_interval: float = setting(
         "memcached.retry_interval",
-        values.seconds(0.1, 86400),
+        retry_interval,
         15.0,
-        "Seconds between attempts to use a memcached again that was declared failed.",
+        "Seconds between attempts to use a memcached again that was declared failed; -1 leaves it to "
+        "`syncstore cache up`.",
+    )
+    memcached_failure_limit: int = setting(
+        "memcached.failure_limit",
+        values.number(1, 1000),
+        3,
+        "Faults in a row after which a reader declares a memcached failed for all; a writer that cannot tell it of a "
+        "write does so at once.",
+    )
+    memcached_allow_failover: bool = setting(
+        "memcached.allow_failover",
+        values.flag,
+        False,
+        "Whether another memcached stands in for one that has failed; if not, its users are served from the database.",
+    )
+    memcached_max_failover_attempts: int = setting(
+        "memcached.max_failover_attempts",
+        values.number(1, 100),
+        20,
+        "How often a stand-in is looked for.",
+    )
+    memcached_hash_strategy: str = setting(
+        "memcached.hash_strategy",
+        values.one_of("consistent", "standard"),
+        "consistent",
+        "How users are placed on memcacheds: `consistent`, or `standard`, which moves most of them when a server is "
+        "added.",
+    )
+    memcached_state: StateStore = setting(  # noqa: RUF009 - as for `bind`
+        "memcached.state",
+        state_store,
+        StateStore("sql"),
+        "Where all processes share which memcached has failed: `sql`, `zookeeper:<cluster>/<path>`, `file:<path>` for "
+        "one machine, `memory` for one process.",
+        shown="`sql`",
+    )
+    memcached_rejoin: str = setting(
+        "memcached.rejoin",
+        values.one_of("epoch", "flush", "manual"),
+        "epoch",
+        "How a memcached comes back: `epoch` gives all its keys new names, `flush` empties it besides, `manual` waits "
+        "for `syncstore cache up`.",
+    )
+    memcached_on_failure: str = setting(
+        "memcached.on_failure",
+        values.callback,
+        "",
+        "A function, as `module:name`, that is called with host, port and reason when this process declares a memcached "
+        "failed.",
     )
 
     # -- who asks
@@ -573,8 +630,8 @@ class Settings:
                 f"cache.provider = memory is for one process, and serve.workers (or --workers) is {self.workers}: "
                 "set that to 1, or cache.provider = memcached, or none"
             )
-        if self.cache_provider == "memcached" and self.memcached_retry_interval < self.memcached_state_lease:
-            raise ConfigError("memcached.retry_interval must not be less than memcached.state_lease")
+        if self.cache_provider == "memcached":
+            self._check_memcached()
         for one in schema():
             before, named, after = one.metadata["key"].partition("<name>")
             for name in getattr(self, one.name) if named else ():
@@ -584,6 +641,22 @@ class Settings:
             if not self.zk_hosts.get(name):
                 raise ConfigError(f"zk.{name}.hosts must name at least one server, as HOST:PORT")
         self.limits.check()
+
+    def _check_memcached(self) -> None:
+        intervals = [self.memcached_retry_interval, *(one.retry_interval for one in self.memcached_servers)]
+        if any(one is not None and 0 <= one < self.memcached_state_lease for one in intervals):
+            raise ConfigError("memcached.retry_interval must not be less than memcached.state_lease")
+        if self.memcached_rejoin == "flush" and self.cached_only:
+            raise ConfigError(
+                "memcached.rejoin = flush would destroy the collections of cache.cached_only: set epoch, or manual"
+            )
+        state = self.memcached_state
+        if state.kind == "zookeeper" and state.cluster not in self.zk_clusters:
+            raise ConfigError(f"memcached.state: zk.clusters does not name {state.cluster!r}")
+        if state.kind == "memory" and self.workers > 1:
+            raise ConfigError(
+                f"memcached.state = memory is for one process, and serve.workers (or --workers) is {self.workers}"
+            )
 
     @property
     def zookeeper(self) -> tuple[ensemble.Ensemble, ...]:

@@ -115,6 +115,13 @@ def key_prefix(value: str) -> str:
     return prefix
 
 
+def callback(value: str) -> str:
+    name = value.strip()
+    if name and not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", name, re.ASCII):
+        raise ValueError("must be module:function")
+    return name
+
+
 def is_digits(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= 20
 

@@ -13,6 +13,7 @@ from typing import Protocol
 
 import msgspec
 
+from syncstore.cache.memcached.records import HomeRecords
 from syncstore.storage.api import Storage, Work
 
 WIPE = ""
@@ -98,7 +99,7 @@ class DurableWork(Work, Protocol):
         """
 
     def epoch(self, server: str) -> int:
-        """The epoch of a cache server (see DurableStorage.epoch), read in a statement of its own, in this
+        """The epoch of a cache server (see DurableStorage.records), read in a statement of its own, in this
         transaction, and so after the user's row was locked."""
 
     def confirm_lock(self) -> None:
@@ -108,6 +109,10 @@ class DurableWork(Work, Protocol):
 
 class DurableStorage(Storage, Protocol):
     """A storage that a layer can rest on."""
+
+    @property
+    def records(self) -> HomeRecords:
+        """The states of cache servers, shared by all processes; read from the primary, as of now."""
 
     def times(self, uid: int) -> Times:
         """All times, by a plain read that waits for nobody."""
@@ -129,15 +134,3 @@ class DurableStorage(Storage, Protocol):
 
     def lock_for_times(self, uid: int, collection: str) -> AbstractContextManager[DurableWork]:
         """Open a unit of work that writes the kept time of `collection`, which has no rows of its own."""
-
-    def epoch(self, server: str) -> int:
-        """The state of a cache server, shared by all processes: even while it may be trusted, odd after it was
-        declared failed; 0 for one that was never heard of. Read from the primary, as of now."""
-
-    def advance_epoch(self, server: str, seen: int, to: int | None = None) -> bool:
-        """Count the server's epoch up by one, or up `to` a number, if it still is `seen`: committed when this
-        returns, in a transaction of its own. False when somebody else was first."""
-
-    def fail_other_servers(self, name: str) -> None:
-        """Declare every cache server failed that may be trusted, but the one of this name: whoever writes from now
-        on does not tell them."""

@@ -16,9 +16,11 @@ from types import TracebackType
 from typing import Self
 
 from syncstore.app import make_app, open_database, open_locks, open_storage
-from syncstore.app_cache import kinds, open_memcached, open_state
+from syncstore.app_cache import kinds
+from syncstore.app_memcached import open_group, open_memcached
 from syncstore.clock import SystemClock
 from syncstore.settings import read_settings
+from syncstore.settings.cache_servers import CacheServer
 from syncstore.settings.values import CacheAddress
 from syncstore.storage.layered.inspecting import Inspector
 from syncstore.storage.layered.verifying import Verifier
@@ -141,17 +143,22 @@ class CacheStand:
             {"sqlalchemy.url": self.database_url, "auth.secrets": SECRET, **cache_settings()}, {}, Path.cwd()
         )
         database, statements = open_database(settings)
+        below = open_storage(settings, database, statements, open_locks(settings, database, clock), clock)
+        group = open_group(settings, below.records, clock)
+        (member,) = group.members.values()
         # by the servers' name for it, but not on their way
-        cache = open_memcached(settings, clock, CacheAddress(HOST, self.memcached.port))
+        here = CacheServer(member.name, CacheAddress(HOST, self.memcached.port))
+        prefix = f"{settings.cache_key_prefix}:{below.records.identity()}"
+        cache = open_memcached(settings, clock, here, prefix=prefix)
         try:
-            below = open_storage(settings, database, statements, open_locks(settings, database, clock), clock)
-            state, living = open_state(settings, below, clock), kinds(settings)
+            state, living = member.state, kinds(settings)
             inspector = Inspector(below, cache, state, living, clock)
             verifier = Verifier(inspector, below, cache, living, clock)
             for uid in uids:
                 yield from map(str, verifier.differences(uid))
         finally:
             cache.close()
+            group.close()
             database.close()
 
     def _answered_wrongly(self, uids: Iterable[int], collections: Iterable[str]) -> Iterator[str]:

@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from syncstore.app_cache import installation
 from syncstore.bso import Change
 from syncstore.cache.api import Provider
 from syncstore.cache.memcached.address import Address
 from syncstore.cache.memcached.provider import MemcachedProvider
-from syncstore.cache.states import SharedState
+from syncstore.cache.memcached.servers import Rules, Servers, SharedState
 from syncstore.clock import Clock, SystemClock
 from syncstore.storage.api import Page, Query
 from syncstore.storage.layered.clearing import Clearing
@@ -103,9 +102,9 @@ def open_cached_store(
     clock = SystemClock()
     name = prefix or f"store{next(_numbers)}"
     below = open_sql_store(url, clock)
-    names = f"{name}:{installation(below.storage)}:" if prefix else f"{name}:"
+    names = f"{name}:{below.storage.records.identity()}:" if prefix else f"{name}:"
     cache = MemcachedProvider(Address.parse(memcached), clock, prefix=names.encode())
-    state = SharedState(below.storage, f"{name}@{memcached}", clock, lease=LEASE)
+    state = Servers(below.storage.records, [memcached], clock, Rules(LEASE), scope=name)[memcached]
     storage = LayeredStorage(below.storage, cache, state, kinds, clock)
     try:
         yield CachedStore(below, cache, state, kinds, clock, storage)

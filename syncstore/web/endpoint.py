@@ -13,16 +13,13 @@ from syncstore.auth.authenticator import Authenticator
 from syncstore.auth.reasons import Reason
 from syncstore.bso import is_collection, is_id
 from syncstore.clock import Clock
-from syncstore.errors import NotFound, RolledBack, SyncError, Unauthorized
+from syncstore.errors import NotFound, SyncError, Unauthorized
+from syncstore.storage.attempts import attempted
 from syncstore.web.answers import Answer, json_zero
 from syncstore.web.errors import ErrorAnswers
 from syncstore.web.requests import NOBODY, StorageRequest
 
 View = Callable[[StorageRequest], Answer]
-
-# A transaction that the database rolled back in favour of another one (a deadlock) is tried again at once: the
-# request is whole in memory, and the client would only do the same ten seconds later.
-_ATTEMPTS = 3
 
 
 class Endpoint:
@@ -67,7 +64,7 @@ class Endpoint:
                 environ, asked.uid, tolerate_expired=self._tolerate_expired
             )
             asked.read_preconditions()
-            return _attempt(view, asked)
+            return attempted(lambda: view(asked), self._clock)
         except SyncError as error:
             if _may_send(asked, error):
                 asked.discard_body(self._largest_body)
@@ -91,12 +88,3 @@ def _may_send(asked: StorageRequest, error: SyncError) -> bool:
     return asked.identity is not NOBODY or (
         isinstance(error, Unauthorized) and error.reason == Reason.TOKEN_EXPIRED
     )
-
-
-def _attempt(view: View, asked: StorageRequest) -> Answer:
-    for _ in range(_ATTEMPTS - 1):
-        try:
-            return view(asked)
-        except RolledBack:
-            continue
-    return view(asked)

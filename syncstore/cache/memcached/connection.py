@@ -96,6 +96,12 @@ class Connection:
         replies.end()
         return stats
 
+    def flush(self) -> None:
+        """Have the server forget everything. Raises BackendUnavailable."""
+        replies = self.ask(b"flush_all\r\n")
+        replies.done()
+        replies.end()
+
     def close(self) -> None:
         """Close the socket, if there is one, and say nothing to the server."""
         if self._is_open:

@@ -190,6 +190,10 @@ class MemcachedProvider:
         """memcached drops what has expired by itself: 0."""
         return 0
 
+    def flush(self) -> None:
+        """Have the server forget everything, whoever's it is. Raises BackendUnavailable."""
+        self._read(lambda connection, _: connection.flush())
+
     def status(self) -> Mapping[str, int | float | str]:
         """Counters of the server and of the pool. Raises BackendUnavailable."""
         stats = self._read(lambda connection, _: connection.stats())

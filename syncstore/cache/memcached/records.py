@@ -73,6 +73,17 @@ class RecordStore(Protocol):
         """Give back what it holds."""
 
 
+class HomeRecords(RecordStore, Protocol):
+    """The store of records in the database of the data, which knows besides which group of servers is in use for it:
+    wherever that group's records are, all who write the data come by here."""
+
+    def group(self) -> str:
+        """What the group in use says of itself; an empty string before there was any. Raises Unavailable."""
+
+    def change_group(self, seen: str, to: str) -> bool:
+        """Let another group be in use, if it still is `seen`; whether that was done. Raises Unavailable."""
+
+
 def standing(epoch: int) -> Standing:
     """What an epoch says: by its last three bits."""
     if not epoch & 1:

@@ -17,6 +17,7 @@ from syncstore.cache.api import BackendUnavailable
 _VALUE: Final = re.compile(rb"(?:EN|VA (\d{1,10}) c(\d{1,20}) f(\d{1,10})(?: [WXZ])*)\r\n").match
 _OUTCOME: Final = re.compile(rb"(HD|NS|EX|NF|SERVER_ERROR [ -~]*)(?: c(\d{1,20}))?\r\n").match
 _STAT: Final = re.compile(rb"(?:END|STAT ([!-~]+)(?: ([ -~]*))?)\r\n").match
+_DONE: Final = re.compile(rb"OK\r\n").match
 _MAX_LINE = 1024
 
 TOO_LARGE: Final = b"SERVER_ERROR object too large for cache"
@@ -89,6 +90,11 @@ class Replies:
             raise self._no_reply()
         self._at = match.end()
         return code, int(number or 0)
+
+    def done(self) -> None:
+        """The reply to a `flush_all`: OK."""
+        match = _DONE(self._data, self._at) or self._await_line(_DONE)
+        self._at = match.end()
 
     def stats(self) -> dict[str, str]:
         """The reply to a `stats`."""

@@ -123,7 +123,7 @@ class CachedOnly:
 
     def _unavailable(self, error: BackendError) -> NoReturn:
         if isinstance(error, BackendUnavailable) and not isinstance(error, Busy):
-            self._state.trouble()
+            self._state.trouble(str(error))
         raise Unavailable(f"the cache that holds the collection does not answer: {error}") from error
 
     # -- mending
@@ -151,7 +151,7 @@ class CachedOnly:
                     entry, marked = self._give_up(uid, collection, work)
                     after = _gone(entry)
         except Unconfirmed as error:
-            raise self._state.declare_failed(error.epoch) from error
+            raise self._state.declare_failed(error.epoch, error.cause) from error
         if isinstance(entry, KeptTime):
             log.warning(
                 "the cache has lost %s of user %d: clients are told so and upload again", collection, uid
@@ -184,7 +184,7 @@ class CachedOnly:
                 held = self._glance(key)
                 entry, marked = self._give_up(uid, collection, work, held.later_than(self._clock))
         except Unconfirmed as error:
-            raise self._state.declare_failed(error.epoch) from error
+            raise self._state.declare_failed(error.epoch, error.cause) from error
         later: list[CacheChange] = []
         if marked is not None:
             later.append(self._metadata.publication(uid, marked, collection, entry, entry.time))
@@ -220,7 +220,7 @@ class CachedOnly:
                         yield draft
                         marked = self._finish(uid, draft, sight, before)
             except Unconfirmed as error:
-                raise self._state.declare_failed(error.epoch) from error
+                raise self._state.declare_failed(error.epoch, error.cause) from error
             if before is not None:
                 break
             self._mend(uid, collection)
@@ -357,7 +357,7 @@ class CachedOnly:
                 found = self._cache.fetch([cached_only_key(uid, name) for name in names])
             except BackendError as error:
                 if isinstance(error, BackendUnavailable) and not isinstance(error, Busy):
-                    self._state.trouble()
+                    self._state.trouble(str(error))
         totals = {}
         for i, name in enumerate(names):
             held = _held(found[i]).contents if found else None

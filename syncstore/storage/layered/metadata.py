@@ -67,9 +67,10 @@ class Unconfirmed(Unavailable):
     """A mark could not be placed under `epoch`: nothing may be committed, and the server has to be declared failed
     when everything is rolled back."""
 
-    def __init__(self, epoch: int) -> None:
+    def __init__(self, epoch: int, cause: str) -> None:
         super().__init__("the cache does not answer, so nothing can be written beside it")
         self.epoch = epoch
+        self.cause = f"a writer's mark was not confirmed: {cause}"
 
 
 class Metadata:
@@ -108,11 +109,12 @@ class Metadata:
             found = self._cache.fetch(keys, reserve=_RESERVE)
         except Busy:
             return Look(None, None)
-        except BackendUnavailable:
-            self._state.trouble()
+        except BackendUnavailable as error:
+            self._state.trouble(str(error))
             return Look(None, None)
         except BackendError:
             return Look(None, None)
+        self._state.answered()
         first = found[0]
         if first is None:
             return Look(None, found[1:])
@@ -159,10 +161,10 @@ class Metadata:
                 sight = None
             except Busy as error:
                 raise _crowded(error) from error
-            except BackendUnavailable:
+            except BackendUnavailable as error:
                 unanswered += 1
                 if unanswered > 1:
-                    raise Unconfirmed(epoch) from None
+                    raise Unconfirmed(epoch, str(error)) from None
                 sight = None
             except BackendError:
                 break  # no room for it, or too large: then there must be no record at all
@@ -183,6 +185,7 @@ class Metadata:
 
     def forget(self, epoch: int, uid: int) -> None:
         """Remove the record, which is as good as marking everything in it. Raises Unconfirmed, Unavailable."""
+        cause = ""
         for _ in range(2):
             try:
                 self._cache.remove(record_key(epoch, uid))
@@ -190,10 +193,11 @@ class Metadata:
                 return
             except Busy as error:
                 raise _crowded(error) from error
-            except BackendError:
+            except BackendError as error:
+                cause = str(error)
                 continue
             return
-        raise Unconfirmed(epoch)
+        raise Unconfirmed(epoch, cause)
 
     def unmake(self, uid: int, sight: Sight | None, durable: DurableWork, time: int) -> None:
         """Before the commit of a wipe at `time`: remove the record, all of which changes, listed there or not."""

@@ -59,17 +59,21 @@ class Untrusting:
         """As it is: for what must be written."""
         return self._state.judge(read_epoch)
 
-    def trouble(self) -> None:
+    def trouble(self, reason: str) -> None:
         """As it is."""
-        self._state.trouble()
+        self._state.trouble(reason)
+
+    def answered(self) -> None:
+        """As it is."""
+        self._state.answered()
 
     def troubled(self) -> bool:
         """As it is."""
         return self._state.troubled()
 
-    def declare_failed(self, epoch: int) -> Unavailable:
+    def declare_failed(self, epoch: int, reason: str) -> Unavailable:
         """As it is."""
-        return self._state.declare_failed(epoch)
+        return self._state.declare_failed(epoch, reason)
 
 
 class SampledStorage:

@@ -125,7 +125,7 @@ class SqlBacked:
                 elif noted.time:
                     marked = self._metadata.mark(uid, collection, look.sight, durable.epoch)
         except Unconfirmed as error:
-            raise self._state.declare_failed(error.epoch) from error
+            raise self._state.declare_failed(error.epoch, error.cause) from error
         # Committed: nothing from here on has to succeed.
         if marked is None:
             return

@@ -12,6 +12,7 @@ from syncstore.clock import Clock
 from syncstore.storage.api import Page, Query, Totals, Work
 from syncstore.storage.durable import Being, DurableStorage, KeptTime, Times
 from syncstore.storage.layered.cached_batches import CachedBatches
+from syncstore.storage.layered.cached_elsewhere import CachedElsewhere
 from syncstore.storage.layered.cached_only import CachedOnly, cached_only_key
 from syncstore.storage.layered.kinds import Kinds
 from syncstore.storage.layered.metadata import Metadata, Unconfirmed
@@ -22,7 +23,10 @@ _LIFE = 86_400.0
 
 
 class LayeredStorage:
-    """A storage over a durable one and a cache (see `storage.api.Storage`). `batch_lifetime` is in seconds."""
+    """A storage over a durable one and a cache (see `storage.api.Storage`). `batch_lifetime` is in seconds.
+
+    A cache that `stands_in` for another one has no collections of its own: those in the cache alone are with the other.
+    """
 
     def __init__(
         self,
@@ -34,6 +38,7 @@ class LayeredStorage:
         *,
         batch_lifetime: int = 7200,
         life: float = _LIFE,
+        stands_in: bool = False,
     ) -> None:
         self._below = below
         self._cache = cache
@@ -42,7 +47,10 @@ class LayeredStorage:
         self._metadata = Metadata(below, cache, state, kinds, clock, life=life)
         self._sql_backed = SqlBacked(below, cache, self._metadata, state, kinds, clock, life=life)
         batches = CachedBatches(cache, clock, batch_lifetime)
-        self._cached_only = CachedOnly(below, cache, self._metadata, state, clock, batches)
+        self._cached_only: CachedOnly | CachedElsewhere = (
+            CachedElsewhere() if stands_in else CachedOnly(below, cache, self._metadata, state, clock, batches)
+        )
+        self._held = () if stands_in else tuple(sorted(kinds.cached_only))
 
     # -- times and totals
 
@@ -131,7 +139,7 @@ class LayeredStorage:
     @contextmanager
     def _wipe(self, uid: int) -> Iterator[Work]:
         """A unit of work on everything of a user."""
-        keys = [cached_only_key(uid, name) for name in sorted(self._kinds.cached_only)]
+        keys = [cached_only_key(uid, name) for name in self._held]
         look = self._metadata.look(uid, lambda _: keys)
         try:
             with self._below.lock_for_write(uid, None) as durable:
@@ -140,7 +148,7 @@ class LayeredStorage:
                 if noted.time:
                     self._metadata.unmake(uid, look.sight, durable, noted.time)
         except Unconfirmed as error:
-            raise self._state.declare_failed(error.epoch) from error
+            raise self._state.declare_failed(error.epoch, error.cause) from error
         # Committed: nobody reads the items any more, and only those that were read before are removed.
         if noted.time and look.items:
             self._metadata.later(

@@ -142,4 +142,7 @@ cache_servers = Table(
     metadata,
     Column("name", ServerName, primary_key=True),
     Column("epoch", BigInteger, nullable=False),
+    Column("since", BigInteger, nullable=True),
+    Column("reason", String(2000), nullable=True),
+    Column("changed_by", String(100), nullable=True),
 )

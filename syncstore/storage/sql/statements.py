@@ -55,17 +55,22 @@ class Statements:
             "advance_epoch",
             update(cache_servers)
             .where(server, cache_servers.c.epoch == bindparam("seen"))
-            .values(epoch=bindparam("next")),
-        )
-        epoch = cache_servers.c.epoch
-        self.fail_other_servers = compiled(
-            "fail_other_servers",
-            update(cache_servers)
-            .where(cache_servers.c.name != bindparam("name"), epoch % 2 == 0)
-            .values(epoch=epoch + 1),
+            .values(
+                epoch=bindparam("next"),
+                since=bindparam("since"),
+                reason=bindparam("reason"),
+                changed_by=bindparam("by"),
+            ),
         )
         self.add_server = compiled(
-            "add_server", insert(cache_servers).values(name=bindparam("name"), epoch=bindparam("next"))
+            "add_server",
+            insert(cache_servers).values(
+                name=bindparam("name"),
+                epoch=bindparam("next"),
+                since=bindparam("since"),
+                reason=bindparam("reason"),
+                changed_by=bindparam("by"),
+            ),
         )
 
         self.collection_names = compiled(
@@ -237,6 +242,7 @@ class Statements:
         # bound methods cannot be cached without keeping every instance alive, so each instance has its own
         self._states = cache(self._state)
         self._deletions = cache(self._delete_items)
+        self._server_lists = cache(self._server_records)
 
     def state(self, ids: Sequence[str]) -> IdsStatement:
         """The collection's time, count and bytes, beside each row stored, live or expired, under `ids`."""
@@ -245,6 +251,16 @@ class Statements:
     def delete_items(self, ids: Sequence[str]) -> IdsStatement:
         """Delete the rows under `ids`."""
         return self._deletions(clauses.places(ids))
+
+    def server_records(self, places: int) -> Statement:
+        """What is known of so many cache servers, the parameters id0, id1 ..."""
+        return self._server_lists(places)
+
+    def _server_records(self, places: int) -> Statement:
+        these = clauses.ids_in(cache_servers.c.name, places)
+        columns = cache_servers.c
+        clause = select(columns.name, columns.epoch, columns.since, columns.reason, columns.changed_by)
+        return self._compile("server_records", clause.where(these))
 
     def _compile(self, name: str, clause: ClauseElement) -> Statement:
         return Statement(name, clause, self._dialect.compiler)

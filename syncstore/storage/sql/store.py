@@ -18,6 +18,7 @@ from syncstore.storage.sql.engine import Database
 from syncstore.storage.sql.listings import Listings, listing_parameters, whole_of
 from syncstore.storage.sql.names import CollectionNames
 from syncstore.storage.sql.quota import Quota
+from syncstore.storage.sql.server_records import SqlRecords
 from syncstore.storage.sql.statements import Statements
 from syncstore.storage.sql.work import SqlWork, Workplace
 
@@ -47,6 +48,7 @@ class SqlStorage:
         self._clock = clock
         batches = Batches(database.dialect, statements, clock, batch_lifetime)
         limit = None if quota is None else Quota(statements, quota)
+        self.records: SqlRecords = SqlRecords(database, statements, clock)
         self._place = Workplace(database, statements, self._names, locks, clock, batches, limit)
 
     def collection_times(self, uid: int) -> Totals:
@@ -164,22 +166,6 @@ class SqlStorage:
     def lock_for_times(self, uid: int, collection: str) -> SqlWork:
         """Open a unit of work on the kept time of a collection (see DurableStorage)."""
         return SqlWork(self._place, uid, collection, times_only=True)
-
-    def epoch(self, server: str) -> int:
-        """The state of a cache server (see DurableStorage)."""
-        rows = self._database.query(self._statements.epoch, {"name": server})
-        return int(rows[0][0]) if rows else 0
-
-    def advance_epoch(self, server: str, seen: int, to: int | None = None) -> bool:
-        """Count the epoch up if it still is `seen` (see DurableStorage)."""
-        values = {"name": server, "seen": seen, "next": seen + 1 if to is None else to}
-        if self._database.execute(self._statements.advance_epoch, values):
-            return True
-        return seen == 0 and self._database.insert_if_new(self._statements.add_server, values)
-
-    def fail_other_servers(self, name: str) -> None:
-        """Declare all other cache servers failed (see DurableStorage)."""
-        self._database.execute(self._statements.fail_other_servers, {"name": name})
 
     def users(self) -> Iterator[int]:
         """The numbers of all users that have a row, in order, read in steps."""

@@ -48,7 +48,7 @@ def check(
             installation.database.row(uid).versions,
             exchanges,
             installation.configuration.cached_only,
-            installation.server.losses,
+            sorted(loss for server in installation.servers for loss in server.losses),
             faultless=not installation.plan.faults,
             quota=installation.plan.quota,
         )

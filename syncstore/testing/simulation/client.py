@@ -11,12 +11,14 @@ from syncstore.bso import BSO
 from syncstore.errors import (
     InvalidBatch,
     NotFound,
+    NotYet,
     OverQuota,
     PreconditionFailed,
     TooLarge,
     Unavailable,
 )
 from syncstore.storage.api import Page, Query, Storage, Work
+from syncstore.storage.attempts import PATIENCE, SHORTEST
 from syncstore.testing.simulation.exchanges import Exchange
 from syncstore.testing.simulation.installation import Installation
 from syncstore.testing.simulation.plan import Request
@@ -48,7 +50,23 @@ class Client:
                 self.send(request)
 
     def send(self, request: Request, *, quiet: bool = False) -> Exchange:
-        """One request and its answer."""
+        """One request and its answer.
+
+        A server that does the work again, when it has to wait for a moment, counts as a client who sends the request
+        again: the work that was taken back may have left the same behind.
+        """
+        waits = PATIENCE
+        while True:
+            exchange = self._send(request, quiet=quiet)
+            error = exchange.error
+            if not isinstance(error, NotYet):
+                return exchange
+            waits -= max(error.after, SHORTEST)
+            if waits < 0:
+                return exchange
+            self._installation.world.sleep(error.after)
+
+    def _send(self, request: Request, *, quiet: bool) -> Exchange:
         installation = self._installation
         world, task = installation.world, installation.world.current
         assert task is not None

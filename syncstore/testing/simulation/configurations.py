@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from syncstore.cache.states import SharedState
+from syncstore.cache.states import ServerState
 from syncstore.storage.api import Storage
 from syncstore.storage.durable import DurableStorage
 from syncstore.storage.layered.kinds import Kinds
@@ -23,21 +23,32 @@ _SQL_FAULTS: Final = (
 )
 
 
+# A server for some and for all, and what makes a partition matter.
+_OF_SERVERS: Final = (
+    *("cache away", "cache away", "cache away long", "cache away for all", "restart", "evict", "flush"),
+    *("sql away", "freeze", "freeze long", "kill", "time passes", "time passes long"),
+    *("change lost", "change late", "change later late", "epoch slow", "fetch slow", "commit late"),
+)
+SEVERAL: Final = ("one", "two", "three")
+
 CACHED_ONLY_NAMES: Final = frozenset({CACHED_ONLY, ALSO_CACHED_ONLY})
 
 
 class Parts(NamedTuple):
-    """What a storage of one process is made of."""
+    """What a storage of one process is made of, over one cache server. One that stands in for another has no collections
+    of its own."""
 
     below: DurableStorage
     cache: SimulatedCache
-    state: SharedState
+    state: ServerState
     clock: ProcessClock
+    stands_in: bool = False
 
 
 class Configuration(NamedTuple):
-    """One kind of installation. `build` makes the storage of one process; `cached_only` and `heals` tell the
-    checker what to expect; with `bound` false tokens do not know their incarnation."""
+    """One kind of installation. `build` makes the storage of one process over one of the cache `servers`, which
+    stand in for each other where `stand_ins` says so; `cached_only` and `heals` tell the checker what to expect; with
+    `bound` false tokens do not know their incarnation."""
 
     name: str
     build: Callable[[Parts], Storage]
@@ -47,11 +58,15 @@ class Configuration(NamedTuple):
     cached_only: frozenset[str] = frozenset()
     heals: bool = True
     bound: bool = True
+    servers: tuple[str, ...] = (SERVER,)
+    stand_ins: bool = False
 
 
 def _layered(parts: Parts) -> Storage:
     kinds = Kinds(cached_only=CACHED_ONLY_NAMES, write_through=[WRITE_THROUGH])
-    return LayeredStorage(parts.below, parts.cache, parts.state, kinds, parts.clock)
+    return LayeredStorage(
+        parts.below, parts.cache, parts.state, kinds, parts.clock, stands_in=parts.stands_in
+    )
 
 
 def _plain(parts: Parts) -> Storage:
@@ -151,6 +166,44 @@ CONFIGURATIONS: Final = {
                 clock_stands=True,
             ),
             cached_only=CACHED_ONLY_NAMES,
+        ),
+        Configuration(
+            "several-servers",
+            _layered,
+            Mix(faults=_OF_SERVERS, most_faults=8, most_requests=6, least_processes=2, neighbours=0.4),
+            cached_only=CACHED_ONLY_NAMES,
+            servers=SEVERAL,
+        ),
+        Configuration(
+            "stand-ins",
+            _layered,
+            Mix(
+                faults=_OF_SERVERS,
+                most_faults=10,
+                most_clients=6,
+                most_requests=8,
+                least_processes=2,
+                neighbours=0.2,
+            ),
+            cached_only=CACHED_ONLY_NAMES,
+            servers=SEVERAL,
+            stand_ins=True,
+        ),
+        Configuration(
+            "stand-ins-sql-backed",
+            _layered,
+            Mix(
+                collections=(UNCACHED, WRITE_THROUGH),
+                faults=(*_OF_SERVERS, "cache away for all", "epoch slow", "time passes", "time passes"),
+                most_faults=12,
+                most_clients=5,
+                most_requests=10,
+                least_processes=2,
+                eager=True,
+            ),
+            cached_only=CACHED_ONLY_NAMES,
+            servers=SEVERAL,
+            stand_ins=True,
         ),
         Configuration("plain-sql", _plain, Mix(faults=_SQL_FAULTS), heals=False),
     )

@@ -88,6 +88,7 @@ class Database:
         self.faults = faults
         self.rows: dict[int, Row] = {}
         self.epochs: dict[str, int] = {}
+        self.group = ""
         self.reads = 0  # those that ask for users' data
         self._request = request
         self._count = count
@@ -270,14 +271,10 @@ class Database:
         """As it is."""
         return self.epochs.get(server, 0)
 
-    def fail_other_servers(self, name: str) -> None:
-        """Make the epochs of all servers odd, but that of this name."""
-        self.epochs = {other: epoch if other == name else epoch | 1 for other, epoch in self.epochs.items()}
-
-    def advance_epoch(self, server: str, seen: int, to: int | None) -> bool:
+    def advance_epoch(self, server: str, seen: int, to: int) -> bool:
         """By compare-and-set."""
         if self.epoch(server) != seen:
             return False
-        self.epochs[server] = seen + 1 if to is None else to
+        self.epochs[server] = to
         self.world.note("  epoch", self.epochs[server])
         return True

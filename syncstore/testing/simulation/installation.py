@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
-from syncstore.cache.states import SharedState
+from syncstore.cache.memcached.ring import Placed, Ring
+from syncstore.cache.memcached.servers import Rules, Servers
+from syncstore.cache.memcached.stand_ins import Chain, ChainState, StandIns
 from syncstore.locks.api import LockBackend, Locks
 from syncstore.locks.memcached import MemcachedLocks
+from syncstore.locks.placed import PlacedLocks
 from syncstore.storage.api import Storage
+from syncstore.storage.layered.placed import Chained, PlacedStorage
 from syncstore.testing.simulation.clock import ProcessClock
-from syncstore.testing.simulation.configurations import SERVER, Configuration, Parts
+from syncstore.testing.simulation.configurations import Configuration, Parts
 from syncstore.testing.simulation.database import Database
 from syncstore.testing.simulation.determinism import task_locks
 from syncstore.testing.simulation.exchanges import Exchange
@@ -33,14 +38,14 @@ class Host:
         self,
         process: Process,
         clock: ProcessClock,
-        cache: SimulatedCache,
-        state: SharedState,
+        caches: Mapping[str, SimulatedCache],
+        states: Servers,
         storage: Storage,
     ) -> None:
         self.process = process
         self.clock = clock
-        self.cache = cache
-        self.state = state
+        self.caches = caches
+        self.states = states
         self.storage = storage
 
 
@@ -53,7 +58,8 @@ class Installation:
         self.plan = plan
         self.faults = Faults(plan.faults)
         self.faults.off = True
-        self.server = Server(world)
+        self.servers = [Server(world, name) for name in configuration.servers]
+        self._placement = Ring([Placed(name) for name in configuration.servers])
         self.zookeeper = ZooKeeper(world)
         self.database = Database(
             world,
@@ -63,7 +69,7 @@ class Installation:
             chance=world.random.random,
         )
         if not plan.fresh_epoch:
-            self.database.epochs[SERVER] = 2
+            self.database.epochs = dict.fromkeys(configuration.servers, 8)
         self.hosts: list[Host] = []
         self.exchanges: list[Exchange] = []
         self.started = 0
@@ -83,17 +89,28 @@ class Installation:
         self.started += 1
         process = Process(f"process {self.started}")
         clock = ProcessClock(self.world, process)
-        cache = SimulatedCache(
-            self.server,
-            process,
-            clock,
-            self.faults,
-            most=self.plan.most_value,
-            bound=self.configuration.bound,
-        )
+        caches = {
+            server.name: SimulatedCache(
+                server,
+                process,
+                clock,
+                self.faults,
+                most=self.plan.most_value,
+                bound=self.configuration.bound,
+            )
+            for server in self.servers
+        }
         lock: WriteLock = no_lock
         if self.configuration.memcached_locks:
-            backend = MemcachedLocks(cache, clock, ttl=_LOCK_TTL, shared_reads=True, random=self.world.random)
+            locks = {
+                name: MemcachedLocks(
+                    cache, clock, ttl=_LOCK_TTL, shared_reads=True, random=self.world.random
+                )
+                for name, cache in caches.items()
+            }
+            backend = PlacedLocks(
+                list(locks.values()), lambda uid: locks[self._placement.find(b"%d" % uid)]
+            )
             lock = _LocksOfTasks(self.world, backend, clock, self.plan.lock_timeout)
         elif self.configuration.zookeeper_locks:
             queues = SimulatedQueues(self.zookeeper, process)
@@ -103,19 +120,46 @@ class Installation:
         )
         with task_locks(self.world):
             below = SimulatedStorage(place)
-            state = SharedState(below, SERVER, clock, lease=self.plan.lease)
-            storage = self.configuration.build(Parts(below, cache, state, clock))
-        host = Host(process, clock, cache, state, storage)
+            rules = Rules(self.plan.lease, stand_ins=self.configuration.stand_ins)
+            states = Servers(below.records, self.configuration.servers, clock, rules)
+            storage = self._storage(below, caches, states, clock)
+        host = Host(process, clock, caches, states, storage)
         if self.configuration.heals:
             prober = self.world.spawn(f"prober {self.started}", partial(self._probe, host), daemon=True)
             prober.process = process
         return host
 
+    def _storage(
+        self,
+        below: SimulatedStorage,
+        caches: Mapping[str, SimulatedCache],
+        states: Servers,
+        clock: ProcessClock,
+    ) -> Storage:
+        """The storage of one process, wired as the application does it."""
+        build = self.configuration.build
+        if len(caches) == 1:
+            ((name, cache),) = caches.items()
+            return build(Parts(below, cache, states[name], clock))
+        if self.configuration.stand_ins:
+            stand_ins = StandIns(states, self._placement, attempts=20)
+
+            def over(chain: Chain) -> Storage:
+                stands_in = len(chain.names) > 1
+                return build(
+                    Parts(below, caches[chain.names[-1]], ChainState(states, chain), clock, stands_in)
+                )
+
+            return PlacedStorage(below, Chained(stand_ins.chain, over))
+        layers = {name: build(Parts(below, cache, states[name], clock)) for name, cache in caches.items()}
+        return PlacedStorage(below, lambda uid: layers[self._placement.find(b"%d" % uid)])
+
     def _probe(self, host: Host) -> None:
         while True:
             self.world.sleep(self.probe_interval)
-            if host.state.failed:
-                host.state.probe(host.cache)
+            for state in host.states:
+                if state.failed:
+                    state.probe(host.caches[state.name])
 
     def host(self, home: int) -> Host:
         """The process that a client talks to: its own, or the one that was started in its place."""

@@ -54,8 +54,9 @@ class Loss(NamedTuple):
 class Server:
     """The server. `incarnation` grows with every restart; what was sent to an earlier one never arrives."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, name: str = "cache") -> None:
         self.world = world
+        self.name = name
         self.data: dict[bytes, Entry] = {}
         self.incarnation = 1
         self.losses: list[Loss] = []
@@ -124,6 +125,8 @@ class SimulatedCache:
         self._most = most
         self._bound = bound
         self._incarnation = server.incarnation
+        self.away_until = 0
+        """Until when the process does not reach the server, in microseconds of virtual time."""
 
     @property
     def limits(self) -> Limits:
@@ -215,7 +218,7 @@ class SimulatedCache:
         """Changes that nobody waits for (see Provider)."""
         fault = self._faults.hit("change")
         connection = self._incarnation
-        if not changes or self._process.dead or self._process.cache_away_until > self._world.now:
+        if not changes or self._process.dead or self.away_until > self._world.now:
             return
         if fault in ("change later never", "change lost"):
             self._world.note("cache change later", "LOST")
@@ -243,8 +246,8 @@ class SimulatedCache:
 
     def _connect(self) -> int:
         """The incarnation that this round trip talks to; sometimes an old connection has to fail first."""
-        process, world = self._process, self._world
-        if process.cache_away_until > world.now:
+        world = self._world
+        if self.away_until > world.now:
             world.step("cache connect")
             world.sleep(0.1)
             self._unavailable("UNREACHABLE")
@@ -258,7 +261,7 @@ class SimulatedCache:
     def _still(self, connection: int) -> None:
         if self._bound and connection != self._server.incarnation:
             self._unavailable("THE CONNECTION DIED")
-        if self._process.cache_away_until > self._world.now:
+        if self.away_until > self._world.now:
             self._unavailable("UNREACHABLE")
 
     def _unavailable(self, why: str) -> NoReturn:

@@ -95,7 +95,8 @@ class Mix(NamedTuple):
     """What histories of a configuration are made of. There are at most three processes.
 
     Eager clients wait but fractions of a second, and mostly try again what was not answered. While the clock stands
-    times are drawn each one after the last, so that one which was rolled back is drawn again.
+    times are drawn each one after the last, so that one which was rolled back is drawn again. `neighbours` is the share
+    of clients that are another user's.
     """
 
     collections: tuple[str, ...] = COLLECTIONS
@@ -107,6 +108,7 @@ class Mix(NamedTuple):
     least_processes: int = 1
     eager: bool = False
     clock_stands: bool = False
+    neighbours: float = 0.07
 
 
 _IDS: Final = ("a", "b", "c")
@@ -124,7 +126,7 @@ def draw(seed: int, mix: Mix) -> Plan:
     processes = mix.least_processes + int(number() * (4 - mix.least_processes))
     clients = []
     for i in range(2 + int(number() * (mix.most_clients - 1))):
-        uid = NEIGHBOUR if i and number() < 0.07 else USER
+        uid = NEIGHBOUR if i and number() < mix.neighbours else USER
         requests = make.several(f"{i}", 1 + int(number() * mix.most_requests))
         clients.append(ClientPlan(f"client {i}", uid, int(number() * processes), requests))
     prelude: tuple[Request, ...] = ()

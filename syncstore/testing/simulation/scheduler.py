@@ -36,7 +36,6 @@ class Process:
         self.frozen_until = 0
         self.clock_offset = 0
         self.clock_jumped_at = -1  # the step of the last jump
-        self.cache_away_until = 0
         self.sql_away_until = 0
         self.zookeeper_away_until = 0
 

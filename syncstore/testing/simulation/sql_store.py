@@ -9,6 +9,7 @@ from syncstore.errors import NotFound
 from syncstore.storage.api import Page, Query, Totals
 from syncstore.storage.durable import Sums, Times, Whole
 from syncstore.testing.simulation import sql_state
+from syncstore.testing.simulation.sql_records import SimulatedRecords
 from syncstore.testing.simulation.sql_state import UserState
 from syncstore.testing.simulation.sql_work import Place, SimulatedWork
 
@@ -18,6 +19,7 @@ class SimulatedStorage:
 
     def __init__(self, place: Place) -> None:
         self._place = place
+        self.records = SimulatedRecords(place)
 
     # -- a storage
 
@@ -111,26 +113,6 @@ class SimulatedStorage:
     def lock_for_times(self, uid: int, collection: str) -> SimulatedWork:
         """Open a unit of work on a kept time (see DurableStorage)."""
         return SimulatedWork(self._place, uid, collection, (), create=False, rows=False)
-
-    def epoch(self, server: str) -> int:
-        """The epoch of a cache server (see DurableStorage)."""
-        database = self._place.database
-        fault = database.read(self._place.process, "sql epoch")
-        epoch = database.epoch(server)
-        database.answered(fault)
-        return epoch
-
-    def advance_epoch(self, server: str, seen: int, to: int | None = None) -> bool:
-        """Count the epoch up (see DurableStorage)."""
-        database = self._place.database
-        fault = database.arriving(database.read(self._place.process, "sql advance epoch", seen))
-        done = database.advance_epoch(server, seen, to)
-        database.answered(fault)
-        return done
-
-    def fail_other_servers(self, name: str) -> None:
-        """Declare all other cache servers failed (see DurableStorage)."""
-        self._place.database.fail_other_servers(name)
 
     # -- inside
 

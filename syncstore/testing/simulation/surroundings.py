@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 from syncstore.testing.simulation.faults import OF_ZOOKEEPER, SURROUNDINGS
-from syncstore.testing.simulation.installation import Installation
+from syncstore.testing.simulation.installation import Host, Installation
 from syncstore.testing.simulation.scheduler import SECOND, Process
 
 
@@ -40,7 +40,9 @@ class Surroundings:
         self._world.current = current
 
     def _do(self, kind: str) -> None:
-        server, random = self._installation.server, self._random
+        random = self._random
+        servers = self._installation.servers
+        server = servers[0] if len(servers) == 1 else servers[int(random.random() * len(servers))]
         match kind:
             case "evict" | "expire":
                 keys = [key for key, entry in server.data.items() if kind == "evict" or not entry.value]
@@ -51,11 +53,13 @@ class Surroundings:
             case "restart":
                 server.restart()
             case "cache away" | "cache away long":
-                self._some().cache_away_until = self._until(3, long=kind.endswith("long"))
+                host = self._some_host()
+                until = self._until(3, long=kind.endswith("long"))
+                host.caches[server.name].away_until = until
             case "cache away for all":
                 until = self._until(1)
                 for host in self._installation.hosts:
-                    host.process.cache_away_until = until
+                    host.caches[server.name].away_until = until
             case "sql away":
                 self._some().sql_away_until = self._until(1)
             case "freeze" | "freeze long":
@@ -77,10 +81,13 @@ class Surroundings:
                 self._world.now = self._until(2, long=kind.endswith("long"))
 
     def _some(self) -> Process:
+        return self._some_host().process
+
+    def _some_host(self) -> Host:
         hosts = self._installation.hosts
-        process = hosts[int(self._random.random() * len(hosts))].process
-        self._world.note("    of " + process.name)
-        return process
+        host = hosts[int(self._random.random() * len(hosts))]
+        self._world.note("    of " + host.process.name)
+        return host
 
     def _until(self, seconds: float, *, long: bool = False) -> int:
         return self._world.now + int(self._random.random() * seconds * (4 if long else 1) * SECOND)
@@ -92,6 +99,8 @@ class Surroundings:
         self._installation.probe_interval = 2.0
         for host in self._installation.hosts:
             process = host.process
-            process.cache_away_until = process.sql_away_until = process.frozen_until = 0
+            process.sql_away_until = process.frozen_until = 0
             process.zookeeper_away_until = 0
-            host.cache.reconnect()
+            for cache in host.caches.values():
+                cache.away_until = 0
+                cache.reconnect()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
+from syncstore.cache.memcached.records import ServerRecord
 from syncstore.storage.durable import DurableStorage, DurableWork, KeptTime
 from syncstore.testing.storage_conformance.durable_rooms import DurableRooms
 from syncstore.testing.storage_conformance.rooms import User
@@ -13,40 +14,35 @@ class EpochRules(DurableRooms):
     """What a store knows of cache servers."""
 
     def test_a_server_that_nobody_heard_of_is_at_epoch_0(self, user: User, durable: DurableStorage) -> None:
-        name = f"unheard-of-{user.uid}"
-        assert durable.epoch(name) == 0
-        assert durable.advance_epoch(name, 1) is False
-        assert durable.epoch(name) == 0
+        name, records = f"unheard-of-{user.uid}", durable.records
+        assert records.read([name]) == [ServerRecord()]
+        assert records.advance(name, 1, 2, "") is False
+        assert records.read([name]) == [ServerRecord()]
         with user.work() as work:
             assert cast("DurableWork", work).epoch(name) == 0
 
-    def test_an_epoch_advances_by_one_from_what_was_seen(self, user: User, durable: DurableStorage) -> None:
+    def test_a_work_reads_epochs_as_they_are_now(self, user: User, durable: DurableStorage) -> None:
         name, other = f"server-{user.uid}:11211", f"SERVER-{user.uid}:11211"
-        for seen in range(4):
-            assert durable.advance_epoch(name, seen) is True
-            assert durable.epoch(name) == seen + 1
-            for wrong in (seen - 1, seen, seen + 2):
-                assert durable.advance_epoch(name, wrong) is False
-        assert durable.epoch(name) == 4
-        assert durable.epoch(other) == 0
+        durable.records.advance(name, 0, 8, "")
         with durable.lock_for_times(user.uid, "tabs") as work:
-            assert (work.epoch(name), work.epoch(other)) == (4, 0)
+            assert (work.epoch(name), work.epoch(other)) == (8, 0)
             work.keep_time("tabs", KeptTime(work.draw_time()))
-            assert work.epoch(name) == 4
+            assert work.epoch(name) == 8
         assert "tabs" in durable.times(user.uid).kept
 
-    def test_all_other_servers_that_may_be_trusted_are_declared_failed(
-        self, user: User, durable: DurableStorage
+    def test_one_group_of_servers_is_in_use_and_only_who_knows_it_changes_it(
+        self, durable: DurableStorage
     ) -> None:
-        mine, trusted, failed = (f"{name}-{user.uid}" for name in ("mine", "trusted", "failed"))
-        durable.advance_epoch(mine, 0, 4)
-        durable.advance_epoch(trusted, 0, 6)
-        durable.advance_epoch(failed, 0, 7)
-        durable.fail_other_servers(mine)
-        assert [durable.epoch(name) for name in (mine, trusted, failed)] == [4, 7, 7]
-        durable.fail_other_servers("")
-        assert [durable.epoch(name) for name in (mine, trusted, failed)] == [5, 7, 7]
-        assert durable.epoch("") == 0
+        records = durable.records
+        before = records.group()
+        assert records.change_group(f"not {before}", "mine") is False
+        assert records.change_group(before, "mine") is True
+        assert records.change_group(before, "another") is (before == "mine")
+        assert records.group() == "mine"
+        long = "x" * 2000
+        assert records.change_group("mine", long) is True
+        assert records.group() == long
+        assert records.change_group(long, before) is True
 
     def test_a_work_can_ask_whether_its_lock_is_still_held(self, user: User, durable: DurableStorage) -> None:
         with durable.lock_for_times(user.uid, "tabs") as work:

@@ -1,0 +1,123 @@
+"""The composition of memcacheds: settings in, a group of servers with their states out."""
+
+from __future__ import annotations
+
+import socket
+
+from syncstore.cache.memcached.address import Address
+from syncstore.cache.memcached.announcing import Announcer, callback
+from syncstore.cache.memcached.claims import Claims
+from syncstore.cache.memcached.group import Description, Group, Member, make_placement
+from syncstore.cache.memcached.provider import MemcachedProvider
+from syncstore.cache.memcached.records import HomeRecords, RecordStore
+from syncstore.cache.memcached.ring import Placed, Placement
+from syncstore.cache.memcached.servers import Rules, Servers
+from syncstore.clock import Clock
+from syncstore.errors import ConfigError
+from syncstore.settings import Settings
+from syncstore.settings.cache_servers import CacheServer
+
+
+def open_memcached(
+    settings: Settings, clock: Clock, server: CacheServer, *, prefix: str | None = None, connections: int = 0
+) -> MemcachedProvider:
+    """One of the memcacheds of the settings, or another one with their manners. Opens no connection."""
+    return MemcachedProvider(
+        Address.parse(str(server.address)),
+        clock,
+        prefix=f"{settings.cache_key_prefix if prefix is None else prefix}:".encode(),
+        timeout=server.timeout or settings.memcached_timeout,
+        connect_timeout=settings.memcached_connect_timeout,
+        pool_size=connections or settings.memcached_pool_size,
+    )
+
+
+def open_group(settings: Settings, below: HomeRecords, clock: Clock) -> Group:
+    """The group of the settings, as this process sees it; `below` is in the database of the data.
+
+    Raises Unavailable when the database does not answer.
+    """
+    installation = below.identity()
+    records = open_records(settings, below, clock)
+    names = [server.name for server in settings.memcached_servers]
+    servers = Servers(
+        records,
+        names,
+        clock,
+        Rules(
+            lease=settings.memcached_state_lease,
+            failure_limit=settings.memcached_failure_limit,
+            stand_ins=settings.memcached_allow_failover,
+        ),
+        scope=settings.cache_key_prefix,
+        in_sql=records is below,
+        tell=_announcer(settings),
+    )
+    members = [
+        Member(
+            server.name,
+            open_memcached(settings, clock, server, prefix=f"{settings.cache_key_prefix}:{installation}"),
+            open_memcached(settings, clock, server, prefix=f"syncstore:{installation}", connections=1),
+            servers[server.name],
+            _retry_interval(settings, server),
+        )
+        for server in settings.memcached_servers
+    ]
+    return Group(members, open_placement(settings), servers)
+
+
+def open_placement(settings: Settings) -> Placement:
+    """Where users are placed."""
+    placed = [Placed(server.name, server.weight) for server in settings.memcached_servers]
+    return make_placement(settings.memcached_hash_strategy, placed)
+
+
+def open_records(settings: Settings, below: HomeRecords, clock: Clock) -> RecordStore:
+    """Where the states of the servers are shared."""
+    state = settings.memcached_state
+    match state.kind:
+        case "sql":
+            return below
+        case "file":
+            from syncstore.cache.memcached.records_in_file import FileRecords
+
+            return FileRecords(state.path, clock)
+        case "zookeeper":
+            from syncstore.cache.memcached.records_in_zookeeper import ZooKeeperRecords
+            from syncstore.zookeeper.clusters import Clusters
+
+            clusters = Clusters(ensemble for ensemble in settings.zookeeper if ensemble.name == state.cluster)
+            return ZooKeeperRecords(clusters[state.cluster], state.path, clock, clusters.close)
+    from syncstore.cache.memcached.records_in_memory import MemoryRecords
+
+    return MemoryRecords(clock)
+
+
+def describe(settings: Settings, group: Group) -> Description:
+    """What another process must have, too, to share the group. Raises Unavailable."""
+    failover = "failover" if settings.memcached_allow_failover else "alone"
+    rules = f"{settings.cache_key_prefix}/{settings.memcached_hash_strategy}/{failover}"
+    words = [f"{server.name}*{server.weight}" for server in settings.memcached_servers]
+    in_order = words if settings.memcached_hash_strategy == "standard" else sorted(words)
+    return Description(group.servers.records.identity(), rules, tuple(in_order))
+
+
+def open_claims(settings: Settings, group: Group, clock: Clock) -> Claims:
+    """This host's claims on the group's servers. Raises Unavailable."""
+    return Claims(str(describe(settings, group)), socket.gethostname(), clock)
+
+
+def _retry_interval(settings: Settings, server: CacheServer) -> float:
+    if settings.memcached_rejoin == "manual":
+        return -1.0
+    own = server.retry_interval
+    return settings.memcached_retry_interval if own is None else own
+
+
+def _announcer(settings: Settings) -> Announcer:
+    addresses = {server.name: server.address for server in settings.memcached_servers}
+    name = settings.memcached_on_failure
+    try:
+        return Announcer(callback(name) if name else None, addresses)
+    except (ImportError, AttributeError, TypeError) as error:
+        raise ConfigError(f"memcached.on_failure: {name} cannot be used: {error}") from error

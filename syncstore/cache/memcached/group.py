@@ -1,0 +1,107 @@
+"""A group of memcacheds as one process uses it: which of them is home to whom, and whether the group is the same as
+before.
+
+All of a user's keys live on one server, his home, so that they fail and come back together. Where that is depends
+on the names and weights of the servers alone (`ring`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
+
+from syncstore.cache.memcached.provider import MemcachedProvider
+from syncstore.cache.memcached.records import HomeRecords
+from syncstore.cache.memcached.ring import Modulo, Placed, Placement, Ring
+from syncstore.cache.memcached.servers import Servers, SharedState
+from syncstore.errors import Unavailable
+
+_MOST_WORDS: Final = 2000  # characters of a description that the database keeps
+_ATTEMPTS = 10
+
+
+class Member(NamedTuple):
+    """One server: its way in, its state, its way in for markers, and how often it is probed, in seconds, or -1."""
+
+    name: str
+    cache: MemcachedProvider
+    marks: MemcachedProvider
+    state: SharedState
+    retry_interval: float
+
+
+class Group:
+    """The members by name, and the placement of users on them."""
+
+    def __init__(self, members: Sequence[Member], placement: Placement, servers: Servers) -> None:
+        self.members: Mapping[str, Member] = {member.name: member for member in members}
+        self.servers = servers
+        self.placement = placement
+        self._only = members[0] if len(members) == 1 else None
+
+    def home(self, uid: int) -> Member:
+        """The server that a user's keys belong to. Costs about a microsecond."""
+        return self._only or self.members[self.placement.find(b"%d" % uid)]
+
+    def close(self) -> None:
+        """Close the connections."""
+        for member in self.members.values():
+            member.cache.close()
+            member.marks.close()
+        self.servers.records.close()
+
+
+def make_placement(strategy: str, servers: Sequence[Placed]) -> Placement:
+    """The placement of a setting's name. Raises ValueError."""
+    return Ring(servers) if strategy == "consistent" else Modulo(servers)
+
+
+class Description(NamedTuple):
+    """What two processes must agree on to tell each other of their writes.
+
+    `store` is the identity of the store of states, `rules` names what else decides where keys are, and `servers`
+    have a word each.
+    """
+
+    store: str
+    rules: str
+    servers: tuple[str, ...]
+
+    def __str__(self) -> str:
+        text = " ".join((self.store, self.rules, *self.servers))
+        return text if len(text) <= _MOST_WORDS else hashlib.sha256(text.encode()).hexdigest()
+
+    def extends(self, other: str) -> bool:
+        """Whether all that differs from another one is that servers were added: then no user has come back to a server
+        that was his home once, and others wrote for meanwhile."""
+        before = other.split(" ")
+        return before[:2] == [self.store, self.rules] and set(before[2:]) < set(self.servers)
+
+
+def take_over(records: HomeRecords, description: Description, servers: Servers) -> None:
+    """See to it that this group is the one in use, before anything is read from its servers.
+
+    What servers remember from before another group wrote is forgotten. Raises Unavailable.
+    """
+    for _ in range(_ATTEMPTS):
+        before = records.group()
+        if before == str(description):
+            return
+        added = description.extends(before)
+        known = before.split(" ") if added else ()
+        for state in servers:
+            if not any(word.startswith(f"{state.name}*") for word in known) and state.current():
+                state.forget_all()
+        if records.change_group(before, str(description)):
+            return
+    raise Unavailable("others change the group of cache servers all the time")
+
+
+def no_group(records: HomeRecords, what: str) -> None:
+    """Note that no group is in use from now on, but `what` writes without one. Raises Unavailable."""
+    for _ in range(_ATTEMPTS):
+        before = records.group()
+        if before in ("", what) or records.change_group(before, what):
+            return
+    raise Unavailable("others change the group of cache servers all the time")

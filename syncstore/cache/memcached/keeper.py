@@ -1,0 +1,150 @@
+"""The thread that looks after a group's servers: it keeps their markers, and brings back those that answer again."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from typing import Final
+
+from syncstore.cache.api import BackendError
+from syncstore.cache.memcached.claims import LIFE, RENEWAL, Claims, Taken
+from syncstore.cache.memcached.group import Group, Member
+from syncstore.clock import Clock
+from syncstore.errors import ConfigError, SyncError
+
+log = logging.getLogger(__name__)
+
+_SAFETY: Final = 5.0  # seconds before a marker's end from which it is not relied on
+_AGAIN: Final = 1.0  # seconds until a renewal that failed is tried again
+
+
+class Keeper:
+    """Looks after the servers of one process's group.
+
+    Each process has one. Whichever is first brings a server back for all, since the state is changed by
+    compare-and-set; and while one has a server's turn to be probed, the others do not try.
+    """
+
+    def __init__(self, group: Group, claims: Claims, clock: Clock, *, flush: bool) -> None:
+        self._group = group
+        self._claims = claims
+        self._clock = clock
+        self._flush = flush
+        self._probe_from = dict.fromkeys(group.members, float("-inf"))
+        self._claim_from = dict.fromkeys(group.members, float("-inf"))
+        for member in group.members.values():
+            member.state.claimed(float("-inf"))
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def claim_all(self) -> None:
+        """Say of all servers that they are the group's, before anything is read from them.
+
+        Raises ConfigError when one of them is another group's. One that does not answer is declared failed.
+        """
+        for member in self._group.members.values():
+            try:
+                self._claim(member)
+            except Taken as error:
+                raise ConfigError(_taken(member, error)) from error
+            except BackendError as error:
+                member.state.give_up(f"it does not answer when a server starts: {error}")
+
+    def start(self) -> None:
+        """Begin. Servers that have failed are probed as soon as may be."""
+        self._thread = threading.Thread(target=self._run, name="syncstore-cache-keeper", daemon=True)
+        self._thread.start()
+
+    def stop(self, *, last: bool) -> None:
+        """End. The `last` process of this host takes its markers away."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=10)
+        if last:
+            for member in self._group.members.values():
+                self._claims.withdraw(member.marks)
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._pause()):
+            for member in self._group.members.values():
+                if self._stop.is_set():
+                    return
+                try:
+                    self._look_after(member)
+                except Exception:
+                    # The edge of the thread: a fault that ended it would leave a server out of use for good.
+                    log.exception("the cache %s could not be looked after", member.name)
+
+    def _pause(self) -> float:
+        """Seconds until something is due; at most a second, since who learns late of a failure makes writers wait."""
+        now = self._clock.monotonic()
+        due = [
+            *self._claim_from.values(),
+            *(self._probe_from[name] for name, member in self._group.members.items() if member.state.failed),
+        ]
+        most = min(1.0, self._group.servers.rules.lease)
+        return min(max(min(due) - now, 0.01), most)
+
+    def _look_after(self, member: Member) -> None:
+        state = member.state
+        state.look()  # also where no requests come
+        now = self._clock.monotonic()
+        if not state.failed:
+            self._probe_from[member.name] = now + self._interval(member)
+            if now >= self._claim_from[member.name]:
+                self._renew(member)
+        elif member.retry_interval >= 0 and not state.held and now >= self._probe_from[member.name]:
+            self._probe(member)
+
+    # -- markers
+
+    def _claim(self, member: Member) -> None:
+        """Say that the server is ours. Raises Taken, BackendUnavailable."""
+        asked = self._clock.monotonic()
+        self._claim_from[member.name] = asked + _AGAIN
+        self._claims.claim(member.marks)
+        member.state.refuse("")
+        member.state.claimed(asked + LIFE - _SAFETY)
+        self._claim_from[member.name] = asked + RENEWAL * random.uniform(0.8, 1.0)  # noqa: S311 - spreads load
+
+    def _renew(self, member: Member) -> None:
+        """Say it again; a server that cannot be told is declared failed before the marker ends."""
+        try:
+            self._claim(member)
+        except Taken as error:
+            member.state.refuse(_taken(member, error))
+        except BackendError as error:
+            if member.state.claimed_for < RENEWAL:
+                member.state.give_up(f"its marker cannot be renewed: {error}")
+
+    # -- coming back
+
+    def _probe(self, member: Member) -> None:
+        """Try whether a failed server answers, unless it is too early or another process's turn."""
+        state, now = member.state, self._clock.monotonic()
+        wait = state.wait
+        self._probe_from[member.name] = now + (wait or self._interval(member))
+        try:
+            if wait or not state.take_turn(member.retry_interval * 0.9):
+                return
+            self._claim(member)
+            if self._flush:
+                member.cache.flush()
+            if not state.probe(member.cache) and state.wait:
+                self._probe_from[member.name] = now + state.wait  # the second step of its return
+        except Taken as error:
+            state.refuse(_taken(member, error))
+        except (BackendError, SyncError):
+            return
+
+    def _interval(self, member: Member) -> float:
+        # Not all processes at the same moment: one is enough.
+        return max(member.retry_interval, 0.0) * random.uniform(1.0, 1.3)  # noqa: S311 - spreads load
+
+
+def _taken(member: Member, error: Taken) -> str:
+    return (
+        f"the memcached {member.name} is used for this database by servers that were started with other settings of "
+        f"memcached.* or cache.key_prefix, on {error}: stop all servers, then start them with the same settings"
+    )
