@@ -11,7 +11,6 @@ from syncstore.cache.api import Provider
 from syncstore.cache.memory import MemoryProvider
 from syncstore.cache.states import AlwaysUp, ServerState
 from syncstore.clock import Clock
-from syncstore.errors import ConfigError
 from syncstore.locks.api import LockBackend
 from syncstore.locks.memcached import MemcachedLocks
 from syncstore.locks.sql import OpensTransactions, SqlLocks
@@ -66,7 +65,9 @@ def _open_layer(settings: Settings, below: DurableStorage, clock: Clock, claim: 
     no_group(below.records, _NO_GROUP)
     if settings.cache_provider == "none":
         return Layer(below, let_go)
-    return Layer(_served(settings, below, _Layers(settings, below, clock, MemoryProvider(clock)), clock), let_go)
+    return Layer(
+        _served(settings, below, _Layers(settings, below, clock, MemoryProvider(clock)), clock), let_go
+    )
 
 
 def _open_memcached_layer(
@@ -112,9 +113,7 @@ def _open_memcached_locks(settings: Settings, clock: Clock) -> LockBackend:
 
     def over(server: CacheServer) -> MemcachedLocks:
         provider = open_memcached(settings, clock, server)
-        return MemcachedLocks(
-            provider, clock, ttl=settings.lock_ttl, shared_reads=settings.lock_shared_reads
-        )
+        return MemcachedLocks(provider, clock, ttl=settings.lock_ttl, shared_reads=settings.lock_shared_reads)
 
     own = settings.lock_memcached_server
     if own is not None:
@@ -179,8 +178,8 @@ class _PlacedLayers:
             return over(only.name, only.state)
         if not settings.memcached_allow_failover:
             layers = {name: over(name, member.state) for name, member in members.items()}
-            return PlacedStorage(self._below, lambda uid: layers[group.home(uid).name])
-        stand_ins = StandIns(group.servers, group.placement, settings.memcached_max_failover_attempts)
+            return PlacedStorage(self._below, lambda uid: layers[group.home(b"%d" % uid).name])
+        stand_ins = StandIns(group.servers, lambda: group.placement, settings.memcached_max_failover_attempts)
 
         def of_chain(chain: Chain) -> Storage:
             names = chain.names

@@ -1,5 +1,4 @@
-"""The composition of operators' tools: what looks into the memcacheds of the settings, compares them with SQL, and clears
-them."""
+"""The composition of operators' tools: what looks into memcacheds, compares them with SQL, and clears them."""
 
 from __future__ import annotations
 
@@ -45,7 +44,7 @@ class AllTools:
 
     def of(self, uid: int) -> Tools:
         """The tools over a user's home."""
-        return self._tools[self.group.home(uid).name]
+        return self._tools[self.group.home(b"%d" % uid).name]
 
     def close(self) -> None:
         """Close the connections."""

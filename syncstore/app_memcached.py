@@ -53,17 +53,17 @@ def open_group(settings: Settings, below: HomeRecords, clock: Clock) -> Group:
         in_sql=records is below,
         tell=_announcer(settings),
     )
-    members = [
-        Member(
+    group = Group(servers, settings.memcached_hash_strategy)
+    for server in settings.memcached_servers:
+        member = Member(
             server.name,
             open_memcached(settings, clock, server, prefix=f"{settings.cache_key_prefix}:{installation}"),
             open_memcached(settings, clock, server, prefix=f"syncstore:{installation}", connections=1),
             servers[server.name],
             _retry_interval(settings, server),
         )
-        for server in settings.memcached_servers
-    ]
-    return Group(members, open_placement(settings), servers)
+        group.add(member, server.weight)
+    return group
 
 
 def open_placement(settings: Settings) -> Placement:

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from syncstore.auth.tokens import MAX_UID
 from syncstore.cli import cache_servers, cache_words, loading
-from syncstore.cli.cache_tools import Opened, opened_tools
 from syncstore.cli.arguments import whole
+from syncstore.cli.cache_tools import Opened, opened_tools
 from syncstore.errors import ConfigError, Conflict
 
 if TYPE_CHECKING:
-    from syncstore.app_cache_tools import AllTools
-    from syncstore.locks.api import Locks
     from syncstore.locks.memcached import MemcachedLocks
     from syncstore.locks.placed import PlacedLocks
-    from syncstore.settings import Settings
-    from syncstore.storage.sql.store import SqlStorage
 
 _LONGEST_LINE = 100  # bytes; a user's number has ten digits
 _PROGRESS_SECONDS = {True: 0.5, False: 30.0}  # on a terminal, and in a log
@@ -216,7 +210,10 @@ def _verify(options: argparse.Namespace) -> int:
         for member in opened.tools.group.members.values():
             epoch = member.state.current()
             if not epoch or epoch & 1:
-                print(f"{member.name} is out of use now, and its records and copies are not compared", file=sys.stderr)
+                print(
+                    f"{member.name} is out of use now, and its records and copies are not compared",
+                    file=sys.stderr,
+                )
         progress = _Progress()
         for uid in everybody:
             try:

@@ -1,4 +1,4 @@
-"""`syncstore cache servers`, `down`, `up` and `check`: the memcacheds, how each is doing, and an operator's say in it."""
+"""`syncstore cache servers`, `down`, `up` and `check`: how the memcacheds are, and an operator's say in it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ _HEAD = ("SERVER", "ADDRESS", "WEIGHT", "STATE", "SINCE", "ANSWERS", "ITEMS", "H
 
 def add(actions: Any) -> None:
     """Describe the commands."""
-    one: argparse.ArgumentParser = actions.add_parser("servers", help="list the memcacheds, with the state of each")
+    one: argparse.ArgumentParser = actions.add_parser(
+        "servers", help="list the memcacheds, with the state of each"
+    )
     loading.add_config(one)
     one.set_defaults(run=_servers)
 
@@ -37,7 +39,9 @@ def add(actions: Any) -> None:
     one.set_defaults(run=_up)
 
     one = actions.add_parser("check", help="see whether memcacheds answer; this changes no state")
-    one.add_argument("servers", nargs="*", metavar="SERVER", help="names or addresses; without any all of them")
+    one.add_argument(
+        "servers", nargs="*", metavar="SERVER", help="names or addresses; without any all of them"
+    )
     loading.add_config(one)
     one.set_defaults(run=_check)
 
@@ -61,7 +65,9 @@ def _servers(options: argparse.Namespace) -> int:
     with opened_tools(options.config) as opened:
         members = opened.tools.group.members
         states = opened.tools.group.servers
-        records = states.records.read([members[server.name].state.row for server in opened.settings.memcached_servers])
+        records = states.records.read(
+            [members[server.name].state.row for server in opened.settings.memcached_servers]
+        )
         rows = [
             (server.name, str(server.address), str(server.weight), *_words(members[server.name], record))
             for server, record in zip(opened.settings.memcached_servers, records, strict=True)
@@ -76,7 +82,11 @@ def _words(member: Member, record: ServerRecord) -> tuple[str, ...]:
     from syncstore.cache.memcached.records import standing
 
     state = standing(record.epoch).value if record.epoch else "unknown"
-    since = datetime.fromtimestamp(record.since / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S") if record.since else "-"
+    since = (
+        datetime.fromtimestamp(record.since / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+        if record.since
+        else "-"
+    )
     reason = f"{record.reason} ({record.by})" if record.by else record.reason or "-"
     try:
         facts = member.cache.status()
@@ -109,7 +119,9 @@ def _down(options: argparse.Namespace) -> int:
         )
         only = opened.settings.cached_only
         if only:
-            print(f"{', '.join(only)} of its users are where they were, and are answered as long as it answers")
+            print(
+                f"{', '.join(only)} of its users are where they were, and are answered as long as it answers"
+            )
     return 0
 
 

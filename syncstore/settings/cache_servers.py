@@ -62,7 +62,9 @@ def _with(server: CacheServer, option: str, text: str) -> CacheServer:
         case "timeout":
             seconds = decimal(text)
             if not 0.01 <= seconds <= 60:
-                raise ValueError(f"must have timeouts from 0.01 to 60 seconds, and {server.name} has {text!r}")
+                raise ValueError(
+                    f"must have timeouts from 0.01 to 60 seconds, and {server.name} has {text!r}"
+                )
             return server._replace(timeout=seconds)
         case "retry_interval":
             return server._replace(retry_interval=retry_interval(text))

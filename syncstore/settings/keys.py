@@ -216,8 +216,7 @@ class Settings:
         "memcached.on_failure",
         values.callback,
         "",
-        "A function, as `module:name`, that is called with host, port and reason when this process declares a memcached "
-        "failed.",
+        "A function, as `module:name`, that is called with host, port and reason when a memcached is declared failed.",
     )
 
     # -- who asks

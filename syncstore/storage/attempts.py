@@ -18,7 +18,7 @@ ATTEMPTS: Final = 3
 """How often the work is begun in all when others are preferred to it."""
 
 PATIENCE: Final = 5.0
-"""Seconds that it waits in all for moments that are to come: two leases of a cache's state, of usual length, and more."""
+"""Seconds that it waits in all for moments that are to come: some leases of a cache's state, of usual length."""
 
 SHORTEST: Final = 0.1
 """Seconds that any wait counts for, so that those of none have an end."""

@@ -40,7 +40,9 @@ class Announcer:
         try:
             self._waiting.put_nowait((*self._addresses[transition.server], transition.reason))
         except Full:
-            log.warning("memcached.on_failure is not told of %s: it has not returned for long", transition.server)
+            log.warning(
+                "memcached.on_failure is not told of %s: it has not returned for long", transition.server
+            )
             return
         with self._starting:
             if self._thread is None:

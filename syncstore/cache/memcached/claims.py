@@ -14,7 +14,16 @@ from typing import Final
 
 import msgspec
 
-from syncstore.cache.api import ABSENT, BackendError, BackendUnavailable, Conflict, Expect, Item, NotFound, Provider
+from syncstore.cache.api import (
+    ABSENT,
+    BackendError,
+    BackendUnavailable,
+    Conflict,
+    Expect,
+    Item,
+    NotFound,
+    Provider,
+)
 from syncstore.clock import Clock
 
 LIFE: Final = 30.0

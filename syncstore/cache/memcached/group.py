@@ -8,6 +8,7 @@ on the names and weights of the servers alone (`ring`).
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
@@ -32,17 +33,41 @@ class Member(NamedTuple):
 
 
 class Group:
-    """The members by name, and the placement of users on them."""
+    """The members by name, and the placement of users on them by a strategy's name."""
 
-    def __init__(self, members: Sequence[Member], placement: Placement, servers: Servers) -> None:
-        self.members: Mapping[str, Member] = {member.name: member for member in members}
+    def __init__(self, servers: Servers, strategy: str) -> None:
         self.servers = servers
-        self.placement = placement
-        self._only = members[0] if len(members) == 1 else None
+        self.members: Mapping[str, Member] = {}
+        self._strategy = strategy
+        self._placed: tuple[Placed, ...] = ()
+        self._placement: Placement | None = None
+        self._adding = threading.Lock()
 
-    def home(self, uid: int) -> Member:
-        """The server that a user's keys belong to. Costs about a microsecond."""
-        return self._only or self.members[self.placement.find(b"%d" % uid)]
+    @property
+    def placement(self) -> Placement:
+        """Where keys are placed now. Raises ValueError while there is no member."""
+        return self._placement or make_placement(self._strategy, self._placed)
+
+    def add(self, member: Member, weight: int) -> None:
+        """Add a member, or put another in the place of the one of this name. Raises ValueError.
+
+        To add one to a group in use is for values that may be missed: who places them as before does not see those of
+        who places them anew.
+        """
+        with self._adding:
+            others = [placed for placed in self._placed if placed.name != member.name]
+            placed = (*others, Placed(member.name, weight))
+            self._placement = make_placement(self._strategy, placed)
+            self._placed = placed
+            self.members = {**self.members, member.name: member}
+
+    def weight(self, name: str) -> int:
+        """A member's weight."""
+        return next(placed.weight for placed in self._placed if placed.name == name)
+
+    def home(self, tag: bytes) -> Member:
+        """The server that keys with this tag belong to. Costs about a microsecond."""
+        return self.members[self.placement.find(tag)]
 
     def close(self) -> None:
         """Close the connections."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
+from collections import defaultdict
 from typing import Final
 
 from syncstore.cache.api import BackendError
@@ -31,8 +32,8 @@ class Keeper:
         self._claims = claims
         self._clock = clock
         self._flush = flush
-        self._probe_from = dict.fromkeys(group.members, float("-inf"))
-        self._claim_from = dict.fromkeys(group.members, float("-inf"))
+        self._probe_from = defaultdict[str, float](_at_once)
+        self._claim_from = defaultdict[str, float](_at_once)
         for member in group.members.values():
             member.state.claimed(float("-inf"))
         self._stop = threading.Event()
@@ -80,8 +81,8 @@ class Keeper:
         """Seconds until something is due; at most a second, since who learns late of a failure makes writers wait."""
         now = self._clock.monotonic()
         due = [
-            *self._claim_from.values(),
-            *(self._probe_from[name] for name, member in self._group.members.items() if member.state.failed),
+            (self._probe_from if member.state.failed else self._claim_from)[name]
+            for name, member in self._group.members.items()
         ]
         most = min(1.0, self._group.servers.rules.lease)
         return min(max(min(due) - now, 0.01), most)
@@ -141,6 +142,10 @@ class Keeper:
     def _interval(self, member: Member) -> float:
         # Not all processes at the same moment: one is enough.
         return max(member.retry_interval, 0.0) * random.uniform(1.0, 1.3)  # noqa: S311 - spreads load
+
+
+def _at_once() -> float:
+    return float("-inf")
 
 
 def _taken(member: Member, error: Taken) -> str:

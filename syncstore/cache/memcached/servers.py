@@ -93,10 +93,20 @@ class Servers:
         self.rules = rules
         self.in_sql = in_sql
         self.tell = tell
-        self._states = {name: SharedState(self, name, f"{scope}@{name}" if scope else name) for name in names}
-        self._rows = [state.row for state in self._states.values()]
+        self._scope = scope
+        self._states: dict[str, SharedState] = {}
         self._refreshing = threading.Lock()
         self._ask_from = _NEVER  # after the store did not answer
+        for name in names:
+            self.add(name)
+
+    def add(self, name: str) -> SharedState:
+        """The state of a server that joins the group, or is in it."""
+        with self._refreshing:
+            if name not in self._states:
+                row = f"{self._scope}@{name}" if self._scope else name
+                self._states = {**self._states, name: SharedState(self, name, row)}
+            return self._states[name]
 
     def __getitem__(self, name: str) -> SharedState:
         return self._states[name]
@@ -122,8 +132,9 @@ class Servers:
         # The lease counts from before the question: the answer may be old when it arrives (l1).
         asked = self.clock.monotonic()
         try:
-            records = self.records.read(self._rows)
-            for state, record in zip(self._states.values(), records, strict=True):
+            states = list(self._states.values())
+            records = self.records.read([state.row for state in states])
+            for state, record in zip(states, records, strict=True):
                 state.learn(record if record.epoch else self._begin(state), asked)
         except SyncError:
             self._ask_from = self.clock.monotonic() + self.rules.pause
@@ -131,8 +142,8 @@ class Servers:
         return True
 
     def _begin(self, state: SharedState) -> ServerRecord:
-        # A store that was lost is created anew, at once, while others may rely for a lease on what it said before. So its
-        # servers begin as failed. The database is not lost like that: what is new in it, nobody has used yet.
+        # A store that was lost is created anew, at once, while others may rely for a lease on what it said before. So
+        # its servers begin as failed. The database is not lost like that: what is new in it, nobody has used yet.
         first = first_epoch(self.clock.seconds()) | (not self.in_sql)
         if self.records.advance(state.row, 0, first, "new"):
             return ServerRecord(first)

@@ -13,12 +13,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
 from typing import NamedTuple
 
 from syncstore.cache.memcached.records import Standing, standing
 from syncstore.cache.memcached.ring import Placement, again
-from syncstore.cache.memcached.servers import Servers, SharedState
+from syncstore.cache.memcached.servers import Servers
 from syncstore.errors import NotYet, Unavailable
 
 _MOST_KEPT = 64
@@ -34,21 +33,20 @@ class Chain(NamedTuple):
 
 
 class StandIns:
-    """Who stands in for whom. `attempts` is how often another server is looked for."""
+    """Who stands in for whom. `attempts` is how often another server is looked for; with 0 nobody stands in."""
 
-    def __init__(self, servers: Servers, placement: Placement, attempts: int) -> None:
+    def __init__(self, servers: Servers, placement: Callable[[], Placement], attempts: int) -> None:
         self._servers = servers
         self._placement = placement
         self._attempts = attempts
-        several = len(list(servers)) > 1
-        self._alone = {state.name: Chain((state.name,), final=not several) for state in servers}
 
-    def chain(self, uid: int) -> Chain:
-        """The chain in use for a user, as far as this process knows."""
-        tag = b"%d" % uid
-        home = self._placement.find(tag)
+    def chain(self, tag: bytes) -> Chain:
+        """The chain in use for the keys with a tag, as far as this process knows."""
+        home = self._placement().find(tag)
+        if not self._attempts:
+            return Chain((home,), final=True)
         if self._servers[home].settled() is None:
-            return self._alone[home]
+            return Chain((home,), final=False)
         names = [home]
         others = list(self._others(tag, home))
         for name in others:
@@ -59,17 +57,12 @@ class StandIns:
 
     def _others(self, tag: bytes, home: str) -> Iterator[str]:
         seen = {home}
-        for name in islice(map(self._placement.find, self._tags(tag)), self._attempts):
+        find = self._placement().find
+        for attempt in range(self._attempts):
+            name = find(again(tag, attempt))
             if name not in seen:
                 seen.add(name)
                 yield name
-
-    @staticmethod
-    def _tags(tag: bytes) -> Iterator[bytes]:
-        attempt = 0
-        while True:
-            yield again(tag, attempt)
-            attempt += 1
 
 
 class ChainState:

@@ -14,14 +14,14 @@ class Chained:
     """The layer for a user where servers stand in for each other: one for each chain, made by `over` when it is first
     in use."""
 
-    def __init__(self, chain: Callable[[int], Chain], over: Callable[[Chain], Storage]) -> None:
+    def __init__(self, chain: Callable[[bytes], Chain], over: Callable[[Chain], Storage]) -> None:
         self._chain = chain
         self._over = over
         self._layers: dict[Chain, Storage] = {}
 
     def __call__(self, uid: int) -> Storage:
         """The layer of the chain that is in use for the user."""
-        chain = self._chain(uid)
+        chain = self._chain(b"%d" % uid)
         found = self._layers.get(chain)
         return found if found is not None else self._layers.setdefault(chain, self._over(chain))
 

@@ -48,7 +48,9 @@ class LayeredStorage:
         self._sql_backed = SqlBacked(below, cache, self._metadata, state, kinds, clock, life=life)
         batches = CachedBatches(cache, clock, batch_lifetime)
         self._cached_only: CachedOnly | CachedElsewhere = (
-            CachedElsewhere() if stands_in else CachedOnly(below, cache, self._metadata, state, clock, batches)
+            CachedElsewhere()
+            if stands_in
+            else CachedOnly(below, cache, self._metadata, state, clock, batches)
         )
         self._held = () if stands_in else tuple(sorted(kinds.cached_only))
 

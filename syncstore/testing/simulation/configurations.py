@@ -35,8 +35,9 @@ CACHED_ONLY_NAMES: Final = frozenset({CACHED_ONLY, ALSO_CACHED_ONLY})
 
 
 class Parts(NamedTuple):
-    """What a storage of one process is made of, over one cache server. One that stands in for another has no collections
-    of its own."""
+    """What a storage of one process is made of, over one cache server.
+
+    One that stands in for another has no collections of its own."""
 
     below: DurableStorage
     cache: SimulatedCache

@@ -103,14 +103,10 @@ class Installation:
         lock: WriteLock = no_lock
         if self.configuration.memcached_locks:
             locks = {
-                name: MemcachedLocks(
-                    cache, clock, ttl=_LOCK_TTL, shared_reads=True, random=self.world.random
-                )
+                name: MemcachedLocks(cache, clock, ttl=_LOCK_TTL, shared_reads=True, random=self.world.random)
                 for name, cache in caches.items()
             }
-            backend = PlacedLocks(
-                list(locks.values()), lambda uid: locks[self._placement.find(b"%d" % uid)]
-            )
+            backend = PlacedLocks(list(locks.values()), lambda uid: locks[self._placement.find(b"%d" % uid)])
             lock = _LocksOfTasks(self.world, backend, clock, self.plan.lock_timeout)
         elif self.configuration.zookeeper_locks:
             queues = SimulatedQueues(self.zookeeper, process)
@@ -142,7 +138,7 @@ class Installation:
             ((name, cache),) = caches.items()
             return build(Parts(below, cache, states[name], clock))
         if self.configuration.stand_ins:
-            stand_ins = StandIns(states, self._placement, attempts=20)
+            stand_ins = StandIns(states, lambda: self._placement, attempts=20)
 
             def over(chain: Chain) -> Storage:
                 stands_in = len(chain.names) > 1
