@@ -132,18 +132,12 @@ def _up(options: argparse.Namespace) -> int:
 
 def bring_back(member: Member) -> int:
     """Bring a server back as soon as may be, and say so: 0, or 1 when it does not answer. Raises Unavailable."""
-    state = member.state
-    state.current()
-    for _ in range(3):  # a failure, and a return of two steps
-        if state.wait:
-            print(f"{member.name}: waiting {state.wait:.1f} s, until all servers know", flush=True)
-        while state.wait:
-            time.sleep(state.wait)
-        if state.probe(member.cache, held=True):
-            print(f"{member.name} is in use")
-            return 0
-        if not state.wait:
-            break
+    from syncstore.cache.memcached.control import bring_back
+    from syncstore.clock import SystemClock
+
+    if bring_back(member, SystemClock(), lambda words: print(words, flush=True)):
+        print(f"{member.name} is in use")
+        return 0
     print(f"{member.name} does not answer: it is used again when a server that runs finds that it does")
     return 1
 

@@ -175,6 +175,15 @@ def database_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
 
 
 @pytest.fixture(scope="module")
+def other_database_url(
+    database_url: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """Another one of the same kind."""
+    kind = database_url.partition(":")[0].partition("+")[0]
+    yield from _fresh_database(kind, request, tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
 def one_database_url(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:

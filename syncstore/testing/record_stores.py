@@ -9,6 +9,8 @@ from pathlib import Path
 from syncstore.cache.memcached.records_in_file import TIMEOUT, FileRecords
 from syncstore.cache.memcached.records_in_zookeeper import ZooKeeperRecords
 from syncstore.clock import SystemClock
+from syncstore.storage.sql.server_records import SqlRecords
+from syncstore.testing.sql_store import open_sql_store
 from syncstore.zookeeper.clusters import Clusters
 from syncstore.zookeeper.ensemble import Ensemble, parse_hosts
 
@@ -21,6 +23,16 @@ def open_file_records(path: Path, *, timeout: float = TIMEOUT) -> Iterator[FileR
         yield records
     finally:
         records.close()
+
+
+@contextmanager
+def open_sql_records(url: str) -> Iterator[SqlRecords]:
+    """Records in the database at `url`, which has all tables."""
+    store = open_sql_store(url, SystemClock())
+    try:
+        yield store.storage.records
+    finally:
+        store.database.close()
 
 
 @contextmanager
