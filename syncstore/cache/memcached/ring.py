@@ -32,6 +32,9 @@ class Placement(Protocol):
     def find(self, tag: bytes) -> str:
         """The name of the server that keys with this tag belong to: their home."""
 
+    def others(self, tag: bytes) -> Iterator[str]:
+        """The names of all other servers, each once, in an order that depends on the tag: where copies are kept."""
+
 
 class Ring:
     """The consistent strategy: a server that is added takes its share from each of the others, and moves no other key.
