@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Final
 
 from syncstore.cache.api import Provider
-from syncstore.cache.states import SharedState
-from syncstore.errors import SyncError, Unavailable
+from syncstore.cache.memcached.records import ServerRecord, Standing, after_failure, after_return
+from syncstore.cache.memcached.servers import SharedState
+from syncstore.errors import NotYet, SyncError, Unavailable
 from syncstore.storage.durable import DurableWork
 from syncstore.storage.layered.metadata import Look, Marked, Metadata, Sight
 from syncstore.testing.simulation.configurations import SERVER
@@ -39,12 +40,8 @@ class ChecksBeforehand(SharedState):
 
 
 class LeaseFromTheReply(SharedState):
-    def _refresh(self) -> int | None:
-        before = self._view
-        epoch = super()._refresh()
-        if epoch is not None and self._view is not before:
-            self._view = (epoch, self._clock.monotonic() + self._lease)
-        return epoch
+    def learn(self, record: ServerRecord, asked: float) -> None:
+        super().learn(record, self._clock.monotonic())
 
 
 class GoesOnAtOnce(SharedState):
@@ -58,21 +55,20 @@ class GoesOnAtOnce(SharedState):
 
 
 class CountsFromTheQuestion(SharedState):
-    def declare_failed(self, epoch: int) -> Unavailable:
+    def declare_failed(self, epoch: int, reason: str) -> Unavailable:
         asked = self._clock.monotonic()
-        told = super().declare_failed(epoch)
-        self._odd = (epoch + 1, asked)
-        return told
+        told = super().declare_failed(epoch, reason)
+        self._odd = (after_failure(epoch), asked)
+        return self._not_yet() if isinstance(told, NotYet) else told
 
 
 class RejoinsAtOnce(SharedState):
-    def probe(self, cache: Provider) -> bool:
+    def probe(self, cache: Provider, *, held: bool = False) -> bool:
         try:
-            epoch = self._store.epoch(self._server)
-            self._note(epoch)
+            epoch = self.current()
             if epoch & 1 and self._answers(cache):
-                self._store.advance_epoch(self._server, epoch)
-                self._view = (self._view[0], float("-inf"))
+                self._advance(epoch, after_return(epoch), Standing.UP, "it answers again")
+                self.forget_view()
         except SyncError:
             return False
         return True
@@ -82,12 +78,17 @@ class RejoinsAtOnce(SharedState):
 
 
 class CountsBlindly(SharedState):
-    def declare_failed(self, epoch: int) -> Unavailable:
+    def declare_failed(self, epoch: int, reason: str) -> Unavailable:
+        records = self._servers.records
         try:
-            now = self._store.epoch(self._server)
+            now = records.read([self.row])[0].epoch
+            if now & 1:
+                records.advance(self.row, now, after_return(now), reason)
+                self.forget_view()
+                return self._not_yet()
         except SyncError:
             now = epoch
-        return super().declare_failed(now)
+        return super().declare_failed(now, reason)
 
 
 class EpochOfTheLook(Metadata):
@@ -102,7 +103,7 @@ class NoViewNoMark(Metadata):
 
 class EpochBeforeTheLock(InSteps):
     def before_the_lock(self, uid: int, collection: str, look: Look) -> object:
-        return self._below.epoch(SERVER)
+        return self._below.records.read([SERVER])[0].epoch
 
     def mark(
         self, uid: int, collection: str, look: Look, early: object, durable: DurableWork

@@ -38,7 +38,7 @@ class InSteps(SqlBacked):
                     marked = self.mark(uid, collection, look, early, durable)
                     self.before_the_commit(uid, collection, noted, marked)
         except Unconfirmed as error:
-            raise self._state.declare_failed(error.epoch) from error
+            raise self._state.declare_failed(error.epoch, error.cause) from error
         except Unavailable as error:
             if marked is not None and noted is not None:
                 self.after_a_failure(uid, collection, noted, marked, error)
@@ -74,7 +74,10 @@ class InSteps(SqlBacked):
 
 class MarksBeforeTheLock(InSteps):
     def before_the_lock(self, uid: int, collection: str, look: Look) -> Marked | None:
-        return self._metadata.mark(uid, collection, look.sight, self._below.epoch)
+        def read_epoch(server: str) -> int:
+            return self._below.records.read([server])[0].epoch
+
+        return self._metadata.mark(uid, collection, look.sight, read_epoch)
 
     def mark(
         self, uid: int, collection: str, look: Look, early: object, durable: DurableWork
@@ -161,8 +164,8 @@ class IgnoresRefusedMarks(Metadata):
             token = self._cache.store(change.key, change.value, change.expires, expect=change.expect)
         except Conflict:
             return None
-        except BackendError:
-            raise Unconfirmed(sight.epoch) from None
+        except BackendError as error:
+            raise Unconfirmed(sight.epoch, str(error)) from None
         return Marked(sight.epoch, token, after)
 
 
@@ -188,7 +191,7 @@ class MarksWithSqlValues(Metadata):
                 continue
             except BackendError:
                 break
-        raise Unconfirmed(epoch)
+        raise Unconfirmed(epoch, "")
 
 
 class SendsMarksAgain(Metadata):
@@ -211,7 +214,7 @@ class SendsMarksAgain(Metadata):
                 continue  # the very same again
             except BackendError:
                 sight = None
-        raise Unconfirmed(epoch)
+        raise Unconfirmed(epoch, "")
 
 
 class PublishesByItsMark(SendsMarksAgain):
