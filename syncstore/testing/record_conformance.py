@@ -57,6 +57,9 @@ class RecordConformance:
     can_be_unreachable: ClassVar[bool] = True
     """False for what lives in the process itself."""
 
+    last_spaces_count: ClassVar[bool] = True
+    """False where names are the same that differ in spaces at their ends; names of servers have none."""
+
     rounds: ClassVar[int] = 30
     """How often what happens by chance is tried."""
 
@@ -234,6 +237,8 @@ class RecordConformance:
             "a,b",
             "a=b",
         ]
+        if not self.last_spaces_count:
+            endings.remove("a ")
         servers = [server + ending for ending in endings]
         servers += [
             server[:-1],
