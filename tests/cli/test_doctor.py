@@ -22,7 +22,7 @@ def test_a_server_that_is_well(folder: Folder) -> None:
     assert result.stdout.splitlines() == [
         "settings of the environment: ok",
         f"secret {folder.path}/var/secret: ok",
-        f"database sqlite:///{folder.path}/var/sync.db, schema 0002: ok",
+        f"database sqlite:///{folder.path}/var/sync.db, schema 0003: ok",
         "locks in sql: ok",
         "cache none: ok",
         f"address http://{bind}: ok",
@@ -81,9 +81,9 @@ def test_a_memcached_that_is_well_away_and_out_of_use(
     assert f"cache memcached at {address}: ok" in said
     code = (
         f"import sqlite3; c = sqlite3.connect('var/sync.db'); "
-        f"c.execute('INSERT INTO cache_servers VALUES (?, 7)', ('doctor@{address}',)); c.commit()"
+        f"c.execute('INSERT INTO cache_servers (name, epoch) VALUES (?, 9)', ('doctor@{address}',)); c.commit()"
     )
-    folder.run("-c", code, command=["python3"])
+    assert folder.run("-c", code, command=["python3"]).returncode == 0
     said = folder.run("doctor", **settings).stdout.splitlines()
     (line,) = (line for line in said if line.startswith("cache "))
     assert "was declared failed and is out of use: servers that run try it again every 15 s" in line

@@ -10,6 +10,7 @@ import pytest
 from syncstore.cache.api import Conflict, Expect, Item, NotFound, Provider, StorageFull, Token
 from syncstore.cache.memcached.address import Address
 from syncstore.cache.memcached.provider import MemcachedProvider
+from syncstore.cache.memcached.records import after_failure, on_return
 from syncstore.cache.memory import MemoryProvider
 from syncstore.clock import SystemClock
 from syncstore.doctor import cache
@@ -124,7 +125,14 @@ def test_one_that_does_not_do_what_it_says(kind: type[MemoryProvider], words: st
 
 
 def test_one_that_was_declared_failed() -> None:
-    assert cache.state(0, 15.0) == cache.state(12, 15.0) == ""
-    assert cache.state(13, 15.0).startswith(
-        "it answers, but was declared failed and is out of use: servers that run try it again every 15 s"
-    )
+    assert cache.state("a", 0, 15.0) == cache.state("a", 16, 15.0) == ""
+    for odd in (after_failure(16), on_return(after_failure(16))):
+        assert cache.state("a", odd, 15.0).startswith(
+            "it answers, but was declared failed and is out of use: servers that run try it again every 15 s"
+        )
+
+
+def test_one_that_waits_for_somebody_to_bring_it_back() -> None:
+    held, failed = after_failure(16, held=True), after_failure(16)
+    for advice in (cache.state("a", held, 15.0), cache.state("a", held, -1.0), cache.state("a", failed, -1.0)):
+        assert advice.endswith("is out of use until somebody brings it back: syncstore cache up a")

@@ -246,7 +246,7 @@ def test_what_is_out_of_use_is_not_compared(store: CachedStore, user: int) -> No
     before = store.record(user)
     store.plant(user, record(complete=True, storage=5, entries={}))
     assert len(told(store, user)) > 1
-    store.state.declare_failed(store.epoch)
+    store.state.declare_failed(store.epoch, "by the test")
     try:
         assert told(store, user) == []
         assert not store.inspector.report(user).trusted
@@ -388,7 +388,7 @@ def test_what_a_dying_writer_left_is_destroyed_with_the_rest(store: CachedStore,
 
 def test_a_collection_can_be_destroyed_while_the_cache_is_out_of_use(store: CachedStore, user: int) -> None:
     before = store.storage.collection_times(user)
-    store.state.declare_failed(store.epoch)
+    store.state.declare_failed(store.epoch, "by the test")
     try:
         assert store.clearing.forget(user) == 0
         assert store.clearing.lose(user, "tabs") is not None

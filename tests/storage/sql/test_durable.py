@@ -225,19 +225,20 @@ def test_who_reads_settled_times_in_one_process_refuses_no_writer_in_another(
 
 def test_a_work_reads_the_epoch_that_was_committed_after_its_lock(server: SqlStore) -> None:
     with ThreadPoolExecutor(1) as elsewhere, server.storage.lock_for_times(20, "tabs") as work:
-        for seen in range(3):
+        records = server.storage.records
+        for seen in range(0, 24, 8):
             assert work.epoch("a:11211") == seen
-            assert elsewhere.submit(server.storage.advance_epoch, "a:11211", seen).result(20) is True
-            assert work.epoch("a:11211") == seen + 1
-            assert server.storage.epoch("a:11211") == seen + 1
+            assert elsewhere.submit(records.advance, "a:11211", seen, seen + 8, "").result(20) is True
+            assert work.epoch("a:11211") == seen + 8
+            assert records.read(["a:11211"])[0].epoch == seen + 8
 
 
 def test_an_epoch_waits_for_nobody_who_read_it(server: SqlStore) -> None:
-    server.storage.advance_epoch("b", 0)
+    server.storage.records.advance("b", 0, 8, "")
     with server.storage.lock_for_times(21, "tabs") as work:
-        assert work.epoch("b") == 1
+        assert work.epoch("b") == 8
         work.keep_time("tabs", KeptTime(work.draw_time()))
-        assert server.storage.advance_epoch("b", 1) is True
+        assert server.storage.records.advance("b", 8, 17, "") is True
 
 
 def test_an_epoch_can_be_advanced_as_soon_as_a_work_has_failed(store: SqlStore) -> None:
@@ -248,8 +249,8 @@ def test_an_epoch_can_be_advanced_as_soon_as_a_work_has_failed(store: SqlStore) 
 
     with pytest.raises(Unavailable):
         fail()
-    assert store.storage.advance_epoch("c", 0) is True
-    assert store.storage.epoch("c") == 1
+    assert store.storage.records.advance("c", 0, 8, "") is True
+    assert store.storage.records.read(["c"])[0].epoch == 8
 
 
 # -- kept times

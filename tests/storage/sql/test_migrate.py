@@ -205,7 +205,7 @@ def check_user_of_0001(url: str) -> None:
         kept = KeptTime(work.draw_time())
         work.keep_time("tabs", kept)
     assert store.storage.times(7) == Times(kept.time, before.collections, {"tabs": kept})
-    assert store.storage.advance_epoch("a", 0) is True
+    assert store.storage.records.advance("a", 0, 8, "new") is True
     store.database.close()
 
 

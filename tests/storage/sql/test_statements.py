@@ -81,7 +81,9 @@ def do_everything(store: SqlStore, uid: int) -> None:
     storage.times(uid)
     storage.sums(uid)
     storage.whole(uid, "col", 10**9)
-    storage.advance_epoch(f"server-{uid}", storage.epoch(f"server-{uid}"))
+    storage.records.advance(f"server-{uid}", storage.records.read([f"server-{uid}"])[0].epoch, 8, "new")
+    storage.records.identity()
+    storage.records.change_group(storage.records.group(), f"group-{uid}")
     for _ in store.purge().steps():
         pass
     with storage.lock_for_write(uid, "col") as work:

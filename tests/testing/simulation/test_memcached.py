@@ -150,5 +150,5 @@ def test_what_is_too_large_is_refused_alone() -> None:
 
 def test_an_unreachable_server_is_neither_a_miss_nor_a_hit() -> None:
     bench = Bench()
-    bench.process.cache_away_until = bench.world.now + SECOND
+    bench.cache.away_until = bench.world.now + SECOND
     assert isinstance(bench.do(lambda cache: cache.fetch([b"k"])), BackendUnavailable)
