@@ -9,6 +9,7 @@ import pytest
 from syncstore.cache.memcached.address import Address
 from syncstore.cache.memcached.provider import MemcachedProvider
 from syncstore.clock import SystemClock
+from syncstore.testing.memcached_pools import PoolStand
 from syncstore.testing.plugin import started
 from syncstore.testing.servers import MemcachedServer
 from syncstore.testing.tcp_proxy import TcpProxy
@@ -61,3 +62,16 @@ def proxy(server: MemcachedServer) -> Iterator[TcpProxy]:
     """The way to the server, in good order."""
     with TcpProxy(server.port) as proxy:
         yield proxy
+
+
+@pytest.fixture(scope="module")
+def _memcacheds() -> Iterator[PoolStand]:
+    stand = started(PoolStand)
+    yield stand
+    stand.close()
+
+
+@pytest.fixture
+def memcacheds(_memcacheds: PoolStand) -> PoolStand:
+    """Three memcacheds of this module alone, alive, awake and empty when the test begins."""
+    return _memcacheds.start()
