@@ -38,7 +38,9 @@ class Announcer:
         if self._function is None or transition.standing is not Standing.FAILED:
             return
         try:
-            self._waiting.put_nowait((*self._addresses[transition.server], transition.reason))
+            # One that was added while we run has no other address here than its name.
+            address = self._addresses.get(transition.server, (transition.server, 0))
+            self._waiting.put_nowait((*address, transition.reason))
         except Full:
             log.warning(
                 "memcached.on_failure is not told of %s: it has not returned for long", transition.server

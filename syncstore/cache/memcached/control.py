@@ -72,15 +72,20 @@ class Control:
         """
         address = _address(host, port)
         _check(timeout, retry_interval)
+        if not isinstance(weight, int) or weight < 1:
+            raise ValueError(f"a weight is a whole number from 1 on, and not {weight}")
         if any(member.cache.address == address for member in self._group.members.values()):
             raise ValueError(f"{address} is in the group already")
         chosen = name or str(address)
         if chosen in self._group.members:
             raise ValueError(f"the group has a server of the name {chosen} already")
         member = self._join(NewServer(chosen, address, timeout, retry_interval))
-        self._group.add(member, weight)
         if not status:
+            # Before anybody uses it; and nobody probes it before its interval has passed.
             self._put_down(member, "added as out of use")
+            if retry_interval > 0:
+                member.state.take_turn(retry_interval)
+        self._group.add(member, weight)
 
     def set_server_params(
         self,
@@ -102,6 +107,7 @@ class Control:
             new = self._join(NewServer(member.name, member.cache.address, timeout, member.retry_interval))
             self._group.add(new, weight)
             member.cache.close()
+            member.marks.close()
             member = new
         if retry_interval is not None:
             member = member._replace(retry_interval=retry_interval)
@@ -177,6 +183,7 @@ def bring_back(member: Member, clock: Clock, say: Callable[[str], object] = lamb
     until they know of its return.
     """
     state = member.state
+    state.look()  # which begins what nothing is known of
     state.current()
     for _ in range(3):
         if state.wait:

@@ -55,8 +55,11 @@ class Group:
         who places them anew.
         """
         with self._adding:
-            others = [placed for placed in self._placed if placed.name != member.name]
-            placed = (*others, Placed(member.name, weight))
+            new = Placed(member.name, weight)
+            # In its old place: the standard strategy counts in this order.
+            placed = tuple(new if old.name == new.name else old for old in self._placed)
+            if member.name not in self.members:
+                placed = (*placed, new)
             self._placement = make_placement(self._strategy, placed)
             self._placed = placed
             self.members = {**self.members, member.name: member}

@@ -16,6 +16,7 @@ from typing import Final, NamedTuple, NoReturn
 
 from syncstore.cache.api import (
     BackendUnavailable,
+    BadKey,
     Busy,
     Change,
     Expect,
@@ -75,10 +76,14 @@ class Pool:
         """What fits into each of the servers. Raises BackendUnavailable when one of them is away."""
         all_limits = [member.cache.limits for member in self._group.members.values()]
         return Limits(
-            max_key=min(limits.max_key for limits in all_limits) - _MOST_OF_NAME,
+            max_key=self._max_key,
             max_value=min(limits.max_value for limits in all_limits),
             ttl_step=max(limits.ttl_step for limits in all_limits),
         )
+
+    @property
+    def _max_key(self) -> int:
+        return min(member.cache.max_key for member in self._group.members.values()) - _MOST_OF_NAME
 
     def place(self, key: bytes) -> Place:
         """Where a key is now. Raises BackendUnavailable when its server has failed and nobody stands in for it."""
@@ -118,8 +123,12 @@ class Pool:
 
     def fetch(self, keys: Sequence[bytes], *, reserve: float = 0.0) -> list[Item | None]:
         """The values of several keys, in one round trip to each of their servers (see Provider)."""
+        limit = self._max_key
+        for key in keys:
+            if not 0 < len(key) <= limit:
+                raise BadKey(len(key), limit)
         found: list[Item | None] = [None] * len(keys)
-        for place, numbers in self._by_place(keys):
+        for place, numbers in self._by_place(keys, range(len(keys))):
             names = [place.name(keys[number]) for number in numbers]
             try:
                 items = place.member.cache.fetch(names, reserve=reserve)
@@ -137,18 +146,41 @@ class Pool:
 
     def change(self, changes: Sequence[Change]) -> list[Outcome]:
         """Several changes, in one round trip to each of their servers (see Provider)."""
-        outcomes: list[Outcome] = [None] * len(changes)
-        for place, numbers in self._by_place([change.key for change in changes]):
+        outcomes, places = self._taken(changes)
+        for at, (place, numbers) in enumerate(places):
             asked = [changes[number] for number in numbers]
             try:
                 made = self._made(place, asked)
-            except BackendUnavailable as error:
-                if isinstance(error, Busy) or not self._resubmit or any(map(_expects, asked)):
+            except Busy as error:
+                if at:
+                    raise BackendUnavailable(f"not all changes were sent: {error}") from error
+                raise
+            except BackendUnavailable:
+                if not self._resubmit or any(map(_expects, asked)):
                     raise
                 made = [self._once_more(change) for change in asked]
             for number, outcome in zip(numbers, made, strict=True):
                 outcomes[number] = outcome
         return outcomes
+
+    def _taken(self, changes: Sequence[Change]) -> tuple[list[Outcome], list[tuple[Place, Sequence[int]]]]:
+        """The outcomes of changes that are refused here, and the places of the others.
+
+        Raises BackendUnavailable, and ValueError for a value that has expired, before any server is asked.
+        """
+        limit = self._max_key
+        outcomes: list[Outcome] = [None] * len(changes)
+        good: list[int] = []
+        for number, change in enumerate(changes):
+            size = len(change.key)
+            if 0 < size <= limit:
+                good.append(number)
+            else:
+                outcomes[number] = BadKey(size, limit)
+        places = list(self._by_place([change.key for change in changes], good))
+        if len(places) > 1:
+            places[0][0].member.cache.check_expiry(changes)
+        return outcomes, places
 
     def _made(self, place: Place, changes: Sequence[Change]) -> list[Outcome]:
         named = [change._replace(key=place.name(change.key)) for change in changes]
@@ -159,6 +191,10 @@ class Pool:
         except BackendUnavailable as error:
             self._failed(place, error)
         place.state.answered()
+        # Whoever stood still meanwhile may have been told this by a server that has failed and returned since: others
+        # know another name by now. As long as the epoch is the same, or its lease runs, they do not.
+        if not place.state.still(place.epoch) and place.state.trusted() != place.epoch:
+            raise BackendUnavailable(f"the memcached {place.member.name} has failed since it was asked")
         return outcomes
 
     def _failed(self, place: Place, error: BackendUnavailable) -> NoReturn:
@@ -171,10 +207,15 @@ class Pool:
         try:
             place = self._settled(change.key)
         except BackendUnavailable:
-            if isinstance(change, Remove):
+            if isinstance(change, Remove) and self._nobody_has(change.key):
                 return None  # whatever was there has a name that nobody asks for any more
             raise
         return self._made(place, [change])[0]
+
+    def _nobody_has(self, key: bytes) -> bool:
+        """Whether all know that no server is in use for a key."""
+        last = self._stand_ins.chain(tag_of(key)).names[-1]
+        return self._group.members[last].state.settled() is not None
 
     def _settled(self, key: bytes) -> Place:
         """The place of a key, once a failure of its server is known to everybody."""
@@ -193,7 +234,7 @@ class Pool:
         that stays is not declared.
         """
         try:
-            places = list(self._by_place([change.key for change in changes]))
+            _, places = self._taken(changes)
         except BackendUnavailable:
             return
         for place, numbers in places:
@@ -201,15 +242,17 @@ class Pool:
                 [changes[number]._replace(key=place.name(changes[number].key)) for number in numbers]
             )
 
-    def _by_place(self, keys: Sequence[bytes]) -> Iterator[tuple[Place, list[int]]]:
-        """The numbers of the keys by their places."""
-        if len(keys) == 1:
-            yield self.place(keys[0]), [0]
+    def _by_place(
+        self, keys: Sequence[bytes], chosen: Sequence[int]
+    ) -> Iterator[tuple[Place, Sequence[int]]]:
+        """The numbers of the chosen keys by their places."""
+        if len(chosen) == 1:
+            yield self.place(keys[chosen[0]]), chosen
             return
         numbers: dict[tuple[str, int], list[int]] = {}
         places: dict[tuple[str, int], Place] = {}
-        for number, key in enumerate(keys):
-            place = self.place(key)
+        for number in chosen:
+            place = self.place(keys[number])
             at = place.member.name, place.epoch
             places[at] = place
             numbers.setdefault(at, []).append(number)

@@ -101,6 +101,11 @@ class MemcachedProvider:
             )
         return self._limits
 
+    @property
+    def max_key(self) -> int:
+        """`limits.max_key`, for which the server is not asked."""
+        return self._keys.longest
+
     def retrieve(self, key: bytes) -> Item:
         """The value of a key. Raises NotFound, BadKey, BackendUnavailable."""
         item = self.fetch((key,))[0]
@@ -147,7 +152,7 @@ class MemcachedProvider:
 
     def change(self, changes: Sequence[Change]) -> list[Outcome]:
         """Make several changes (see Provider), in one round trip for each thousand. Raises BackendUnavailable."""
-        self._check_expiry(changes)
+        self.check_expiry(changes)
         outcomes: list[Outcome] = []
         for at in range(0, len(changes), _MOST_CHANGES):
             try:
@@ -163,7 +168,7 @@ class MemcachedProvider:
 
         Opening a connection may have to be waited for, an answer never; whoever next uses the connection reads it.
         """
-        self._check_expiry(changes)
+        self.check_expiry(changes)
         if not changes:
             return
         try:
@@ -280,7 +285,8 @@ class MemcachedProvider:
 
     # -- changing
 
-    def _check_expiry(self, changes: Sequence[Change]) -> None:
+    def check_expiry(self, changes: Sequence[Change]) -> None:
+        """Raise ValueError for a value that has expired before it is stored, as every change does."""
         now = 0.0
         for change in changes:
             if isinstance(change, Store) and change.expires:

@@ -8,11 +8,14 @@ name for what each of them prevents stands beside it.
 from __future__ import annotations
 
 import logging
+import os
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from syncstore.cache.api import BackendError, Provider
+from syncstore.cache.memcached.new_record import check_name
 from syncstore.cache.memcached.records import (
     RecordStore,
     ServerRecord,
@@ -99,12 +102,14 @@ class Servers:
         self._ask_from = _NEVER  # after the store did not answer
         for name in names:
             self.add(name)
+        _unlock_in_child(self)
 
     def add(self, name: str) -> SharedState:
-        """The state of a server that joins the group, or is in it."""
+        """The state of a server that joins the group, or is in it. Raises ValueError for a name that no store keeps."""
         with self._refreshing:
             if name not in self._states:
                 row = f"{self._scope}@{name}" if self._scope else name
+                check_name(row)
                 self._states = {**self._states, name: SharedState(self, name, row)}
             return self._states[name]
 
@@ -113,6 +118,10 @@ class Servers:
 
     def __iter__(self) -> Iterator[SharedState]:
         return iter(self._states.values())
+
+    def unlock(self) -> None:
+        """Whatever another thread was asking for: in a child it is not there, and what it held is held for ever."""
+        self._refreshing = threading.Lock()
 
     def refresh(self, wanted: SharedState) -> bool:
         """See to it that the view of one server, and so of all, is one that was asked for since this was called, or
@@ -148,6 +157,17 @@ class Servers:
         if self.records.advance(state.row, 0, first, "new"):
             return ServerRecord(first)
         return self.records.read([state.row])[0]
+
+
+def _unlock_in_child(servers: Servers) -> None:
+    unlock = weakref.WeakMethod(servers.unlock)
+
+    def after_fork() -> None:
+        found = unlock()
+        if found is not None:
+            found()
+
+    os.register_at_fork(after_in_child=after_fork)
 
 
 class SharedState:
@@ -387,7 +407,7 @@ class SharedState:
         try:
             epoch = self.current()
             if not epoch & 1:
-                return True
+                return epoch != 0  # with 0 nothing is known of it yet
             now = standing(epoch)
             if self._known_for(epoch) < self._lease * _DRIFT or (now is Standing.HELD and not held):
                 return False
@@ -423,9 +443,9 @@ class SharedState:
         """Declare the server failed until somebody brings it back by hand. Raises Unavailable."""
         for _ in range(_ATTEMPTS):
             seen = self.current()
-            if standing(seen) is Standing.HELD or self._advance(
-                seen, after_failure(seen, held=True), Standing.HELD, reason
-            ):
+            # Of one that nothing is known of an earlier life of the store may have known: see _begin.
+            held = after_failure(seen or first_epoch(self._clock.seconds()), held=True)
+            if standing(seen) is Standing.HELD or self._advance(seen, held, Standing.HELD, reason):
                 self.forget_view()
                 return
         raise Unavailable(f"others change the state of the cache {self.name} all the time")
