@@ -62,7 +62,7 @@ def _open_layer(settings: Settings, below: DurableStorage, clock: Clock, claim: 
     from syncstore.cache.memcached.group import no_group
 
     # What any memcached remembers of this database is old from the first write on that it is not told of.
-    no_group(below.records, _NO_GROUP)
+    no_group(below.records, _NO_GROUP, clock)
     if settings.cache_provider == "none":
         return Layer(below, let_go)
     return Layer(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from syncstore.app_cache import kinds, layered
-from syncstore.app_memcached import open_group
+from syncstore.app_memcached import describe, open_group
 from syncstore.cache.memcached.group import Group, Member
 from syncstore.clock import Clock
 from syncstore.errors import ConfigError
@@ -30,6 +30,12 @@ class AllTools:
 
     def __init__(self, settings: Settings, below: DurableStorage, clock: Clock) -> None:
         self.group: Group = open_group(settings, below.records, clock)
+        in_use = below.records.group()
+        if in_use.description not in ("", str(describe(settings, self.group))):
+            self.group.close()
+            raise ConfigError(
+                "the servers of this database have other memcacheds, or other settings of them: use their settings"
+            )
         living = kinds(settings)
         self._tools: dict[str, Tools] = {}
         for name, member in self.group.members.items():

@@ -99,7 +99,8 @@ def describe(settings: Settings, group: Group) -> Description:
     rules = f"{settings.cache_key_prefix}/{settings.memcached_hash_strategy}/{failover}"
     words = [f"{server.name}*{server.weight}" for server in settings.memcached_servers]
     in_order = words if settings.memcached_hash_strategy == "standard" else sorted(words)
-    return Description(group.servers.records.identity(), rules, tuple(in_order))
+    lease = settings.memcached_state_lease
+    return Description(group.servers.records.identity(), lease, rules, tuple(in_order))
 
 
 def open_claims(settings: Settings, group: Group, clock: Clock) -> Claims:

@@ -13,9 +13,10 @@ from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from syncstore.cache.memcached.provider import MemcachedProvider
-from syncstore.cache.memcached.records import HomeRecords
+from syncstore.cache.memcached.records import GroupRecord, HomeRecords
 from syncstore.cache.memcached.ring import Modulo, Placed, Placement, Ring
-from syncstore.cache.memcached.servers import Servers, SharedState
+from syncstore.cache.memcached.servers import DRIFT, Servers, SharedState
+from syncstore.clock import Clock
 from syncstore.errors import Unavailable
 
 _MOST_WORDS: Final = 2000  # characters of a description that the database keeps
@@ -89,47 +90,71 @@ class Description(NamedTuple):
     """What two processes must agree on to tell each other of their writes.
 
     `store` is the identity of the store of states, `rules` names what else decides where keys are, and `servers`
-    have a word each.
+    have a word each. `lease` is in seconds.
     """
 
     store: str
+    lease: float
     rules: str
     servers: tuple[str, ...]
 
     def __str__(self) -> str:
-        text = " ".join((self.store, self.rules, *self.servers))
-        return text if len(text) <= _MOST_WORDS else hashlib.sha256(text.encode()).hexdigest()
+        text = " ".join((self.store, f"{self.lease:g}", self.rules, *self.servers))
+        if len(text) <= _MOST_WORDS:
+            return text
+        return f"{self.store} {self.lease:g} {hashlib.sha256(text.encode()).hexdigest()}"
 
     def extends(self, other: str) -> bool:
         """Whether all that differs from another one is that servers were added: then no user has come back to a server
         that was his home once, and others wrote for meanwhile."""
-        before = other.split(" ")
-        return before[:2] == [self.store, self.rules] and set(before[2:]) < set(self.servers)
+        before, now = other.split(" "), str(self).split(" ")
+        return len(before) > 3 and before[:3] == now[:3] and set(before[3:]) < set(now[3:])
+
+
+def lease_of(description: str) -> float:
+    """The lease of a group, in seconds, by what it says of itself; 0 of none."""
+    words = description.split(" ")
+    try:
+        return float(words[1])
+    except (IndexError, ValueError):
+        return 0.0
 
 
 def take_over(records: HomeRecords, description: Description, servers: Servers) -> None:
-    """See to it that this group is the one in use, before anything is read from its servers.
+    """Make this group the one in use, before anything is read from its servers, or written.
 
-    What servers remember from before another group wrote is forgotten. Raises Unavailable.
+    What servers remember from before another group wrote is forgotten. Whoever serves as another one finds out within
+    its lease, which is waited for, and then neither reads from a cache nor writes. Raises Unavailable.
     """
+    mine = str(description)
     for _ in range(_ATTEMPTS):
         before = records.group()
-        if before == str(description):
+        if before.description == mine:
+            servers.join(records, before)
             return
-        added = description.extends(before)
-        known = before.split(" ") if added else ()
+        known = before.description.split(" ") if description.extends(before.description) else ()
         for state in servers:
             if not any(word.startswith(f"{state.name}*") for word in known) and state.current():
                 state.forget_all()
-        if records.change_group(before, str(description)):
+        if records.change_group(before.number, mine):
+            _wait_for(before, servers.clock)
+            servers.join(records, GroupRecord(before.number + 1, mine))
             return
     raise Unavailable("others change the group of cache servers all the time")
 
 
-def no_group(records: HomeRecords, what: str) -> None:
+def no_group(records: HomeRecords, what: str, clock: Clock) -> None:
     """Note that no group is in use from now on, but `what` writes without one. Raises Unavailable."""
     for _ in range(_ATTEMPTS):
         before = records.group()
-        if before in ("", what) or records.change_group(before, what):
+        if before.description in ("", what):
+            return
+        if records.change_group(before.number, what):
+            _wait_for(before, clock)
             return
     raise Unavailable("others change the group of cache servers all the time")
+
+
+def _wait_for(before: GroupRecord, clock: Clock) -> None:
+    """Wait until nobody relies any more on a group that was in use."""
+    clock.sleep(lease_of(before.description) * DRIFT)

@@ -73,15 +73,33 @@ class RecordStore(Protocol):
         """Give back what it holds."""
 
 
+GROUP: Final = "group"
+"""The name under which a writer reads the number of the group in use, in his own transaction."""
+
+
+class GroupRecord(NamedTuple):
+    """Which group of servers is in use: a number that grows with each change, 0 before there was any, and what the
+    group says of itself."""
+
+    number: int = 0
+    description: str = ""
+
+
 class HomeRecords(RecordStore, Protocol):
     """The store of records in the database of the data, which knows besides which group of servers is in use for it:
     wherever that group's records are, all who write the data come by here."""
 
-    def group(self) -> str:
-        """What the group in use says of itself; an empty string before there was any. Raises Unavailable."""
+    def group(self) -> GroupRecord:
+        """The group in use, as it is now. Raises Unavailable."""
 
-    def change_group(self, seen: str, to: str) -> bool:
-        """Let another group be in use, if it still is `seen`; whether that was done. Raises Unavailable."""
+    def read_with_group(self, servers: Sequence[str]) -> tuple[list[ServerRecord], GroupRecord]:
+        """The records and the group, of one moment (see RecordStore.read)."""
+
+    def change_group(self, seen: int, description: str) -> bool:
+        """Let another group be in use, if that of the number `seen` still is; its number is greater by one.
+
+        Whether that was done. Raises Unavailable.
+        """
 
 
 def standing(epoch: int) -> Standing:

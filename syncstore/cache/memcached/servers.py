@@ -12,11 +12,14 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from syncstore.cache.api import BackendError, Provider
 from syncstore.cache.memcached.new_record import check_name
 from syncstore.cache.memcached.records import (
+    GROUP,
+    GroupRecord,
+    HomeRecords,
     RecordStore,
     ServerRecord,
     Standing,
@@ -31,8 +34,10 @@ from syncstore.errors import NotYet, SyncError, Unavailable
 
 log = logging.getLogger(__name__)
 
-# Clocks of two machines run differently by far less; it also covers the grain of a deadline.
-_DRIFT = 1.01
+DRIFT: Final = 1.01
+"""By how much longer than a lease one waits for its end: clocks of two machines differ by far less; it also covers the
+grain of a deadline."""
+
 _PROBE_KEY = b"probe"
 _ATTEMPTS = 10
 # Seconds for which one waits for the answer that another thread has asked for: many times what SQL takes.
@@ -100,6 +105,10 @@ class Servers:
         self._states: dict[str, SharedState] = {}
         self._refreshing = threading.Lock()
         self._ask_from = _NEVER  # after the store did not answer
+        self._home: HomeRecords | None = None
+        self._group = GroupRecord()
+        self.left = False
+        """Whether another group is in use: then nothing may be read or written here any more, for good."""
         for name in names:
             self.add(name)
         _unlock_in_child(self)
@@ -112,6 +121,28 @@ class Servers:
                 check_name(row)
                 self._states = {**self._states, name: SharedState(self, name, row)}
             return self._states[name]
+
+    def join(self, home: HomeRecords, group: GroupRecord) -> None:
+        """Believe the states only as long as this group is the one in use, by the database of the data."""
+        self._group = group
+        self._home = home
+
+    def check_group(self, read_epoch: Callable[[str], int]) -> None:
+        """For a writer that has locked its user's row: raise Unavailable when another group is in use by now."""
+        if self._home is not None and read_epoch(GROUP) != self._group.number:
+            self._leave_group()
+            raise Unavailable(self._refusal())
+
+    def _leave_group(self) -> None:
+        self.left = True
+        for state in self:
+            state.refuse(self._refusal())
+
+    def _refusal(self) -> str:
+        return (
+            "this database is used by servers that were started later, with other memcacheds or other settings of "
+            "them: stop all servers, then start them with the same settings"
+        )
 
     def __getitem__(self, name: str) -> SharedState:
         return self._states[name]
@@ -142,7 +173,17 @@ class Servers:
         asked = self.clock.monotonic()
         try:
             states = list(self._states.values())
-            records = self.records.read([state.row for state in states])
+            rows, home = [state.row for state in states], self._home
+            group = self._group
+            if home is None:
+                records = self.records.read(rows)
+            elif self.in_sql:
+                records, group = home.read_with_group(rows)
+            else:
+                records, group = self.records.read(rows), home.group()
+            if group.number != self._group.number:
+                self._leave_group()
+                return True
             for state, record in zip(states, records, strict=True):
                 state.learn(record if record.epoch else self._begin(state), asked)
         except SyncError:
@@ -197,7 +238,7 @@ class SharedState:
             return None
         epoch, until = self._view
         if now >= until:
-            if now >= self._claimed_until or not self._servers.refresh(self):
+            if now >= self._claimed_until or not self._servers.refresh(self) or self._refusal:
                 return None
             epoch = self._view[0]
         return None if epoch & 1 else epoch
@@ -252,6 +293,7 @@ class SharedState:
         enough. Raises as `judge`."""
         if self._refusal:
             raise Unavailable(self._refusal)
+        self._servers.check_group(read_epoch)
         epoch = read_epoch(self.row) if self._servers.in_sql else self.current()
         if not epoch:
             raise Unavailable(f"nothing is known of the cache {self.name} yet", 1)
@@ -261,7 +303,7 @@ class SharedState:
                 raise NotYet(f"the cache {self.name} has not been seen to be ours for a while", _CLAIMED_SOON)
             return epoch
         # A bare "it has failed" is not enough: others may read under the old epoch until their leases end (w1).
-        if self._known_for(epoch) >= self._lease * _DRIFT:
+        if self._known_for(epoch) >= self._lease * DRIFT:
             return epoch
         raise self._not_yet()
 
@@ -282,7 +324,7 @@ class SharedState:
             or self._refusal
             or self._clock.monotonic() >= self.known_until
             or standing(epoch) is Standing.RETURNING
-            or self._known_for(epoch) < self._lease * _DRIFT
+            or self._known_for(epoch) < self._lease * DRIFT
         ):
             return None
         return epoch
@@ -362,7 +404,7 @@ class SharedState:
     def refuse(self, reason: str) -> None:
         """The server is another group's: nothing is read from it any more, and no write is right that others read from
         it without knowing of ours."""
-        if reason == self._refusal:
+        if reason == self._refusal or (self._servers.left and self._refusal):
             return
         if reason:
             log.error("%s", reason)
@@ -386,7 +428,7 @@ class SharedState:
     def wait(self) -> float:
         """Seconds until the failure that is known here has been known for a lease; 0 when that is so, or none is."""
         odd = self._odd
-        left = 0.0 if odd is None else self._lease * _DRIFT - self._known_for(odd[0])
+        left = 0.0 if odd is None else self._lease * DRIFT - self._known_for(odd[0])
         return left + 0.001 if left > 0 else 0.0  # a little more than what rounding may take away
 
     def take_turn(self, seconds: float) -> bool:
@@ -409,7 +451,7 @@ class SharedState:
             if not epoch & 1:
                 return epoch != 0  # with 0 nothing is known of it yet
             now = standing(epoch)
-            if self._known_for(epoch) < self._lease * _DRIFT or (now is Standing.HELD and not held):
+            if self._known_for(epoch) < self._lease * DRIFT or (now is Standing.HELD and not held):
                 return False
             cache.store(_PROBE_KEY, b"%d" % epoch)
             cache.retrieve(_PROBE_KEY)

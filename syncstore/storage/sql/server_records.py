@@ -9,7 +9,7 @@ import socket
 from collections.abc import Sequence
 from typing import Final
 
-from syncstore.cache.memcached.records import MAX_REASON, ServerRecord
+from syncstore.cache.memcached.records import GROUP, MAX_REASON, GroupRecord, ServerRecord
 from syncstore.clock import Clock
 from syncstore.storage.sql import clauses
 from syncstore.storage.sql.engine import Database
@@ -17,8 +17,6 @@ from syncstore.storage.sql.statements import Statements
 
 # The row that names the database itself: its number is drawn once, and odd, as no server in use has.
 _INSTALLATION: Final = "installation"
-# The row that says which group of servers is in use, in the column for reasons, which is long enough.
-_GROUP: Final = "group"
 
 
 class SqlRecords:
@@ -70,14 +68,18 @@ class SqlRecords:
             record = self.read([_INSTALLATION])[0]
         return base64.b32encode((record.epoch & (1 << 40) - 1).to_bytes(5)).decode().lower()
 
-    def group(self) -> str:
-        """What the group of servers in use says of itself (see HomeRecords)."""
-        return self.read([_GROUP])[0].reason
+    def group(self) -> GroupRecord:
+        """The group in use (see HomeRecords)."""
+        return self.read_with_group(())[1]
 
-    def change_group(self, seen: str, to: str) -> bool:
+    def read_with_group(self, servers: Sequence[str]) -> tuple[list[ServerRecord], GroupRecord]:
+        """The records and the group, by one statement (see HomeRecords)."""
+        *records, group = self.read([*servers, GROUP])
+        return records, GroupRecord(group.epoch, group.reason)
+
+    def change_group(self, seen: int, description: str) -> bool:
         """Let another group be in use (see HomeRecords)."""
-        record = self.read([_GROUP])[0]
-        return record.reason == seen and self._advance(_GROUP, record.epoch, record.epoch + 2, to)
+        return self._advance(GROUP, seen, seen + 1, description)
 
     def close(self) -> None:
         """Nothing: the connections are the storage's."""

@@ -49,7 +49,8 @@ def check(
             exchanges,
             installation.configuration.cached_only,
             sorted(loss for server in installation.servers for loss in server.losses),
-            faultless=not installation.plan.faults,
+            # To take over from another group is a failure of all its servers.
+            faultless=not installation.plan.faults and installation.configuration.groups == 1,
             quota=installation.plan.quota,
         )
         check.run()

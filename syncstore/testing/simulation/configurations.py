@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from syncstore.cache.memcached.group import Description, take_over
+from syncstore.cache.memcached.records import HomeRecords
+from syncstore.cache.memcached.servers import Servers
 from syncstore.cache.states import ServerState
 from syncstore.storage.api import Storage
 from syncstore.storage.durable import DurableStorage
@@ -46,9 +49,13 @@ class Parts(NamedTuple):
     stands_in: bool = False
 
 
+Join = Callable[[HomeRecords, Description, Servers], None]
+
+
 class Configuration(NamedTuple):
     """One kind of installation. `build` makes the storage of one process over one of the cache `servers`, which
-    stand in for each other where `stand_ins` says so; `cached_only` and `heals` tell the checker what to expect; with
+    stand in for each other where `stand_ins` says so. With two `groups` every other process has its states elsewhere,
+    and begins with `join`. `cached_only` and `heals` tell the checker what to expect; with
     `bound` false tokens do not know their incarnation."""
 
     name: str
@@ -61,6 +68,8 @@ class Configuration(NamedTuple):
     bound: bool = True
     servers: tuple[str, ...] = (SERVER,)
     stand_ins: bool = False
+    groups: int = 1
+    join: Join = take_over
 
 
 def _layered(parts: Parts) -> Storage:
@@ -205,6 +214,33 @@ CONFIGURATIONS: Final = {
             cached_only=CACHED_ONLY_NAMES,
             servers=SEVERAL,
             stand_ins=True,
+        ),
+        Configuration(
+            "two-groups",
+            _layered,
+            Mix(
+                collections=(UNCACHED, WRITE_THROUGH),
+                faults=(
+                    *(
+                        "kill",
+                        "kill",
+                        "freeze",
+                        "freeze long",
+                        "epoch slow",
+                        "epoch fails",
+                        "sql away",
+                        "restart",
+                    ),
+                    *("cache away", "time passes", "commit late", "fetch slow", "change slow"),
+                ),
+                most_faults=8,
+                most_requests=8,
+                least_processes=2,
+                eager=True,
+            ),
+            cached_only=CACHED_ONLY_NAMES,
+            heals=False,
+            groups=2,
         ),
         Configuration("plain-sql", _plain, Mix(faults=_SQL_FAULTS), heals=False),
     )

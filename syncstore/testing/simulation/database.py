@@ -88,6 +88,7 @@ class Database:
         self.faults = faults
         self.rows: dict[int, Row] = {}
         self.epochs: dict[str, int] = {}
+        self.other_epochs: dict[str, int] = {}  # of another store, which may stand anywhere
         self.group = ""
         self.reads = 0  # those that ask for users' data
         self._request = request
@@ -267,14 +268,15 @@ class Database:
 
     # -- the epochs of cache servers
 
-    def epoch(self, server: str) -> int:
+    def epoch(self, server: str, store: int = 0) -> int:
         """As it is."""
-        return self.epochs.get(server, 0)
+        return (self.other_epochs if store else self.epochs).get(server, 0)
 
-    def advance_epoch(self, server: str, seen: int, to: int) -> bool:
+    def advance_epoch(self, server: str, seen: int, to: int, store: int = 0) -> bool:
         """By compare-and-set."""
-        if self.epoch(server) != seen:
+        epochs = self.other_epochs if store else self.epochs
+        if epochs.get(server, 0) != seen:
             return False
-        self.epochs[server] = to
-        self.world.note("  epoch", self.epochs[server])
+        epochs[server] = to
+        self.world.note("  epoch", to)
         return True

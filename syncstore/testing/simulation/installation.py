@@ -7,9 +7,11 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
+from syncstore.cache.memcached.group import Description
 from syncstore.cache.memcached.ring import Placed, Ring
 from syncstore.cache.memcached.servers import Rules, Servers
 from syncstore.cache.memcached.stand_ins import Chain, ChainState, StandIns
+from syncstore.errors import Unavailable
 from syncstore.locks.api import LockBackend, Locks
 from syncstore.locks.memcached import MemcachedLocks
 from syncstore.locks.placed import PlacedLocks
@@ -24,6 +26,7 @@ from syncstore.testing.simulation.faults import Faults
 from syncstore.testing.simulation.memcached import Server, SimulatedCache
 from syncstore.testing.simulation.plan import Plan, Request
 from syncstore.testing.simulation.scheduler import Process, World
+from syncstore.testing.simulation.sql_records import SimulatedRecords
 from syncstore.testing.simulation.sql_store import SimulatedStorage
 from syncstore.testing.simulation.sql_work import Place, WriteLock, no_lock
 from syncstore.testing.simulation.zookeeper import SimulatedQueues, ZooKeeper
@@ -47,6 +50,7 @@ class Host:
         self.caches = caches
         self.states = states
         self.storage = storage
+        self.serves = True
 
 
 class Installation:
@@ -117,9 +121,22 @@ class Installation:
         with task_locks(self.world):
             below = SimulatedStorage(place)
             rules = Rules(self.plan.lease, stand_ins=self.configuration.stand_ins)
-            states = Servers(below.records, self.configuration.servers, clock, rules)
+            group = (self.started - 1) % self.configuration.groups
+            states = Servers(
+                SimulatedRecords(place, group),
+                self.configuration.servers,
+                clock,
+                rules,
+                in_sql=self.configuration.groups == 1,
+            )
             storage = self._storage(below, caches, states, clock)
         host = Host(process, clock, caches, states, storage)
+        host.serves = self.configuration.groups == 1
+        if not host.serves:
+            joining = self.world.spawn(
+                f"start {self.started}", partial(self._join, host, below, group), daemon=True
+            )
+            joining.process = process
         if self.configuration.heals:
             prober = self.world.spawn(f"prober {self.started}", partial(self._probe, host), daemon=True)
             prober.process = process
@@ -157,8 +174,21 @@ class Installation:
                 if state.failed:
                     state.probe(host.caches[state.name])
 
+    def _join(self, host: Host, below: SimulatedStorage, group: int) -> None:
+        """A process begins to serve, as one of its group."""
+        configuration = self.configuration
+        description = Description(f"store{group}", self.plan.lease, "rules", configuration.servers)
+        while not host.serves:
+            try:
+                configuration.join(below.records, description, host.states)
+                host.serves = True
+            except Unavailable:
+                self.world.sleep(0.1)
+
     def host(self, home: int) -> Host:
-        """The process that a client talks to: its own, or the one that was started in its place."""
+        """The process that a client talks to: its own, or the one that was started in its place; once it serves."""
+        while not self.hosts[home % len(self.hosts)].serves:
+            self.world.sleep(0.1)
         return self.hosts[home % len(self.hosts)]
 
     def kill(self, number: int) -> None:

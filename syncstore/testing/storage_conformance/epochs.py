@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from syncstore.cache.memcached.records import ServerRecord
+from syncstore.cache.memcached.records import GROUP, GroupRecord, ServerRecord
 from syncstore.storage.durable import DurableStorage, DurableWork, KeptTime
 from syncstore.testing.storage_conformance.durable_rooms import DurableRooms
 from syncstore.testing.storage_conformance.rooms import User
@@ -31,18 +31,23 @@ class EpochRules(DurableRooms):
         assert "tabs" in durable.times(user.uid).kept
 
     def test_one_group_of_servers_is_in_use_and_only_who_knows_it_changes_it(
-        self, durable: DurableStorage
+        self, user: User, durable: DurableStorage
     ) -> None:
         records = durable.records
         before = records.group()
-        assert records.change_group(f"not {before}", "mine") is False
-        assert records.change_group(before, "mine") is True
-        assert records.change_group(before, "another") is (before == "mine")
-        assert records.group() == "mine"
+        assert records.change_group(before.number + 1, "mine") is False
+        assert records.change_group(before.number, "mine") is True
+        assert records.change_group(before.number, "another") is False
+        mine = GroupRecord(before.number + 1, "mine")
+        assert records.group() == mine
+        name = f"of-{user.uid}"
+        assert records.read_with_group([name]) == ([ServerRecord()], mine)
+        with user.work() as work:
+            assert cast("DurableWork", work).epoch(GROUP) == mine.number
         long = "x" * 2000
-        assert records.change_group("mine", long) is True
-        assert records.group() == long
-        assert records.change_group(long, before) is True
+        assert records.change_group(mine.number, long) is True
+        assert records.group() == GroupRecord(mine.number + 1, long)
+        assert records.change_group(mine.number + 1, before.description) is True
 
     def test_a_work_can_ask_whether_its_lock_is_still_held(self, user: User, durable: DurableStorage) -> None:
         with durable.lock_for_times(user.uid, "tabs") as work:
