@@ -14,7 +14,11 @@ from syncstore.testing.servers import MariaDBServer, MemcachedServer, PostgresSe
 
 SERVERS = ("granian", "gunicorn", "waitress")
 _BARE = ("sqlite", "mysql", "postgresql")
-DATABASES = (*_BARE, "sqlite+memory", *(f"{kind}+memcached" for kind in _BARE))
+DATABASES = (
+    *_BARE,
+    "sqlite+memory",
+    *(f"{kind}+{cache}" for cache in ("memcached", "3memcacheds") for kind in _BARE),
+)
 """A database, and after a plus the cache before it."""
 
 _CACHED = {"cache.cached_only": "tabs", "cache.write_through": "meta crypto clients"}
@@ -130,8 +134,12 @@ def cache(kind: str) -> Iterator[tuple[dict[str, str], list[int]]]:
     elif provider == "memory":
         yield {"cache.provider": provider, **_CACHED}, []
     else:
-        with MemcachedServer(memory=256) as server:
-            yield {"cache.provider": provider, "memcached.servers": server.address, **_CACHED}, [server.pid]
+        with contextlib.ExitStack() as started:
+            number = 3 if provider == "3memcacheds" else 1
+            servers = [started.enter_context(MemcachedServer(memory=256)) for _ in range(number)]
+            addresses = " ".join(server.address for server in servers)
+            settings = {"cache.provider": "memcached", "memcached.servers": addresses, **_CACHED}
+            yield settings, [server.pid for server in servers]
 
 
 @contextlib.contextmanager
