@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, Self
 from syncstore.cache.api import BackendUnavailable, Conflict, NotFound
 from syncstore.cache.memcached.pool import Pool
 from syncstore.cache.memcached.servers import Transition
-from syncstore.testing.memcached_pools import OpenPool, PoolDescription, open_pool
+from syncstore.testing.memcached_pools import PoolDescription, await_that, open_pool
 
 _START_SECONDS = 120.0
 _RESERVE = 5.0  # seconds
@@ -29,14 +29,14 @@ _context = multiprocessing.get_context("spawn")  # a fork would share our connec
 
 class Seen(NamedTuple):
     """What one process saw: how many reads, of which so many were hits, and so many refused; each that was stale, in
-    words; the transitions that it made; and for each thread the seconds that it spent on calls which were refused."""
+    words; the transitions that it made; and for each thread how many calls took half a timeout or longer."""
 
     reads: int
     hits: int
     refused: int
     stale: list[str]
     transitions: list[Transition]
-    lost: list[float]
+    waits: list[int]
 
 
 class Truth:
@@ -55,12 +55,13 @@ class PoolReaders:
     ) -> None:
         self.truth = Truth(len(keys))
         self._keys = list(keys)
+        self._counts: SynchronizedArray[int] = _context.Array("q", processes * threads)
         self._stop = _context.Event()
         self._ends: list[Connection] = []
         self._processes = []
         for number in range(processes):
             end, far_end = _context.Pipe()
-            shared = self.truth.written, self.truth.acknowledged
+            shared = self.truth.written, self.truth.acknowledged, self._counts
             process = _context.Process(
                 target=_live,
                 args=(far_end, self._stop, description, self._keys, *shared, threads, number),
@@ -84,6 +85,14 @@ class PoolReaders:
             with suppress(NotFound):
                 pool.remove(self._keys[number])
         self.truth.acknowledged[number] = value
+
+    def await_reads(self, count: int) -> None:
+        """Wait until each thread has read so many keys more."""
+        before: list[int] = self._counts[:]
+        await_that(
+            lambda: all(now >= then + count for now, then in zip(self._counts[:], before, strict=True)),
+            "they go on reading",
+        )
 
     def seen(self) -> list[Seen]:
         """End them: what each saw."""
@@ -129,6 +138,7 @@ def _live(
     keys: list[bytes],
     written: SynchronizedArray[int],
     acknowledged: SynchronizedArray[int],
+    counts: SynchronizedArray[int],
     threads: int,
     number: int,
 ) -> None:
@@ -137,8 +147,11 @@ def _live(
         end.send("ready")
         end.recv()
         readers = [
-            _Reader(opened, keys, written, acknowledged, f"{number}.{thread}") for thread in range(threads)
+            _Reader(opened.pool, keys, written, acknowledged, counts, number * threads + thread)
+            for thread in range(threads)
         ]
+        for reader in readers:
+            reader.slow = description.timeout / 2
         running = [threading.Thread(target=reader.run, args=(stop,), daemon=True) for reader in readers]
         for thread in running:
             thread.start()
@@ -151,20 +164,24 @@ def _live(
 class _Reader:
     def __init__(
         self,
-        opened: OpenPool,
+        pool: Pool,
         keys: list[bytes],
         written: SynchronizedArray[int],
         acknowledged: SynchronizedArray[int],
-        name: str,
+        counts: SynchronizedArray[int],
+        number: int,
     ) -> None:
-        self._pool = opened.pool
+        self._pool = pool
+        self._counts = counts
+        self._number = number
         self._keys = keys
         self._written = written
         self._acknowledged = acknowledged
-        self._random = random.Random(name)
+        self._random = random.Random(number)
         self.reads = self.hits = self.refused = 0
         self.stale: list[str] = []
-        self.lost = 0.0
+        self.waits = 0
+        self.slow = 0.0
         self.error: Exception | None = None
 
     def run(self, stop: Any) -> None:
@@ -191,7 +208,8 @@ class _Reader:
             pass
         except BackendUnavailable:
             self.refused += 1
-            self.lost += time.monotonic() - began
+        self._counts[self._number] += 1  # nobody else counts there
+        self.waits += time.monotonic() - began > self.slow
 
 
 def _sum(readers: Sequence[_Reader], transitions: list[Transition]) -> Seen:
@@ -201,5 +219,5 @@ def _sum(readers: Sequence[_Reader], transitions: list[Transition]) -> Seen:
         sum(reader.refused for reader in readers),
         [stale for reader in readers for stale in reader.stale],
         transitions,
-        [reader.lost for reader in readers],
+        [reader.waits for reader in readers],
     )
