@@ -9,6 +9,8 @@ from syncstore.settings.values import CacheAddress, cache_address, decimal, is_d
 
 MAX_WEIGHT = 1000
 _NAME = re.compile(r"[!-~]{1,100}", re.ASCII)
+_NODE = r"(?!\.{1,2}(?:/|$))[\w.-]+"  # ZooKeeper has no nodes of the names . and ..
+_NODES = re.compile(rf"{_NODE}(?:/{_NODE})*", re.ASCII)
 _OPTIONS = "name, weight, timeout and retry_interval"
 
 
@@ -98,7 +100,7 @@ def state_store(value: str) -> StateStore:
     if kind == "file" and rest.startswith("/") and "\0" not in rest:
         return StateStore(kind, rest)
     cluster, slash, path = rest.partition("/")
-    if kind == "zookeeper" and slash and cluster and re.fullmatch(r"[\w.-]+(/[\w.-]+)*", path, re.ASCII):
+    if kind == "zookeeper" and slash and cluster and _NODES.fullmatch(path):
         return StateStore(kind, f"/{path}", cluster)
     raise ValueError(
         "must be sql, memory, file: with an absolute path, or zookeeper: with a cluster's name, a slash and a path"
