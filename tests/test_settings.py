@@ -10,6 +10,7 @@ import pytest
 
 from syncstore.errors import ConfigError
 from syncstore.settings import Address, Settings, parse_address, read_settings, schema
+from syncstore.settings.cache_servers import CacheServer, StateStore
 from syncstore.settings.values import CacheAddress
 from syncstore.zookeeper.ensemble import Digest, Ensemble, Host
 
@@ -26,7 +27,14 @@ def refusal(ini: Mapping[str, str], environment: Mapping[str, str] | None = None
     return str(caught.value)
 
 
+def one_server(address: CacheAddress) -> tuple[CacheServer, ...]:
+    return (CacheServer(str(address), address),)
+
+
 # -- defaults
+
+# Those whose text is not what `str` gives.
+WRITTEN = {"memcached.servers": "127.0.0.1:11211", "memcached.state": "sql"}
 
 
 def test_nothing_at_all_gives_the_defaults() -> None:
@@ -40,7 +48,9 @@ def test_nothing_at_all_gives_the_defaults() -> None:
 def test_every_default_obeys_its_own_rule() -> None:
     for one in schema():
         default = one.metadata["default"]
-        if isinstance(default, bool):
+        if one.metadata["key"] in WRITTEN:
+            text = WRITTEN[one.metadata["key"]]
+        elif isinstance(default, bool):
             text = str(default).lower()
         elif default is None or (isinstance(default, tuple | Mapping) and not default):
             text = ""
@@ -63,14 +73,53 @@ RIGHT: list[tuple[str, str, Any]] = [
     ("lock.timeout", "2.5", 2.5),
     ("cache.provider", "Memory", "memory"),
     ("cache.key_prefix", "node-1.sync", "node-1.sync"),
-    ("memcached.servers", "cache.example.com:11212", CacheAddress("cache.example.com", 11212)),
-    ("memcached.servers", "[::1]:11211", CacheAddress("::1", 11211)),
-    ("memcached.servers", "/run/memcached.sock", CacheAddress("/run/memcached.sock", 0)),
-    ("memcached.servers", f"/run/{'a' * 102}", CacheAddress(f"/run/{'a' * 102}", 0)),
-    ("memcached.servers", "cache.example.:11211", CacheAddress("cache.example.", 11211)),
-    ("memcached.servers", "cache_1.example:11211", CacheAddress("cache_1.example", 11211)),
-    ("memcached.servers", f"{'a' * 63}.example:11211", CacheAddress(f"{'a' * 63}.example", 11211)),
-    ("memcached.servers", "[fe80::1%eth0.7]:11211", CacheAddress("fe80::1%eth0.7", 11211)),
+    ("memcached.servers", "cache.example.com:11212", one_server(CacheAddress("cache.example.com", 11212))),
+    ("memcached.servers", "[::1]:11211", one_server(CacheAddress("::1", 11211))),
+    ("memcached.servers", "/run/memcached.sock", one_server(CacheAddress("/run/memcached.sock", 0))),
+    ("memcached.servers", f"/run/{'a' * 102}", one_server(CacheAddress(f"/run/{'a' * 102}", 0))),
+    ("memcached.servers", "cache.example.:11211", one_server(CacheAddress("cache.example.", 11211))),
+    ("memcached.servers", "cache_1.example:11211", one_server(CacheAddress("cache_1.example", 11211))),
+    (
+        "memcached.servers",
+        f"{'a' * 63}.example:11211",
+        one_server(CacheAddress(f"{'a' * 63}.example", 11211)),
+    ),
+    ("memcached.servers", "[fe80::1%eth0.7]:11211", one_server(CacheAddress("fe80::1%eth0.7", 11211))),
+    (
+        "memcached.servers",
+        "10.0.0.1:11211 weight=2 name=a\n  10.0.0.2:11211 timeout=0.3 retry_interval=-1 name=b\n\n /run/c.sock",
+        (
+            CacheServer("a", CacheAddress("10.0.0.1", 11211), weight=2),
+            CacheServer("b", CacheAddress("10.0.0.2", 11211), timeout=0.3, retry_interval=-1.0),
+            CacheServer("/run/c.sock", CacheAddress("/run/c.sock", 0)),
+        ),
+    ),
+    (
+        "memcached.servers",
+        "one:1 two:2",
+        (CacheServer("one:1", CacheAddress("one", 1)), CacheServer("two:2", CacheAddress("two", 2))),
+    ),
+    (
+        "memcached.servers",
+        "/run/a=b.sock name=x=y",
+        (CacheServer("x=y", CacheAddress("/run/a=b.sock", 0)),),
+    ),
+    (
+        "memcached.servers",
+        f"one:1 name={'n' * 100} weight=1000 weight=7 retry_interval=0.1",
+        (CacheServer("n" * 100, CacheAddress("one", 1), weight=7, retry_interval=0.1),),
+    ),
+    ("memcached.retry_interval", "-1", -1.0),
+    ("memcached.retry_interval", " 2.5 ", 2.5),
+    ("memcached.failure_limit", "1", 1),
+    ("memcached.hash_strategy", "Standard", "standard"),
+    ("memcached.rejoin", "manual", "manual"),
+    ("memcached.state", " sql ", StateStore("sql")),
+    ("memcached.state", "memory", StateStore("memory")),
+    ("memcached.state", "file:/run/sync/mc.state", StateStore("file", "/run/sync/mc.state")),
+    ("memcached.state", "file:/run/my sync:1", StateStore("file", "/run/my sync:1")),
+    ("memcached.on_failure", "", ""),
+    ("memcached.on_failure", " my.module_2:on_failure ", "my.module_2:on_failure"),
     ("lock.backend", "memcached", "memcached"),
     ("lock.ttl", "300", 300.0),
     ("lock.shared_reads", "false", False),
@@ -131,7 +180,6 @@ WRONG = [
     ("cache.key_prefix", "a b", "1 to 32 letters"),
     ("cache.key_prefix", "x" * 33, "1 to 32 letters"),
     ("memcached.servers", "", "one HOST:PORT"),
-    ("memcached.servers", "one:1 two:2", "one HOST:PORT"),
     ("memcached.servers", "localhost", "HOST:PORT"),
     ("memcached.servers", "localhost:0", "HOST:PORT"),
     ("memcached.servers", "cache..example:11211", "1 to 63 characters between its dots"),
@@ -145,6 +193,61 @@ WRONG = [
     ("memcached.servers", f"/run/{'a' * 103}", "at most 107 bytes: move the socket"),
     ("memcached.servers", "/run/" + "\u00e4" * 52, "at most 107 bytes: move the socket"),
     ("memcached.servers", "/run/a\0b", "a path without a zero byte"),
+    (
+        "memcached.servers",
+        "name=a one:1",
+        "must begin with HOST:PORT or the path of a unix socket, not with 'name=a'",
+    ),
+    ("memcached.servers", "one:1 name=", "names of 1 to 100 characters"),
+    ("memcached.servers", f"one:1 name={'n' * 101}", "names of 1 to 100 characters"),
+    ("memcached.servers", "one:1 name=\u00e4", "names of 1 to 100 characters"),
+    ("memcached.servers", "one:1 weight=0", "weights from 1 to 1000, and one:1 has '0'"),
+    ("memcached.servers", "one:1 weight=1001", "weights from 1 to 1000"),
+    ("memcached.servers", "one:1 weight=1.5", "weights from 1 to 1000"),
+    ("memcached.servers", "one:1 name=a weight=", "weights from 1 to 1000, and a has ''"),
+    ("memcached.servers", "one:1 timeout=0", "timeouts from 0.01 to 60 seconds, and one:1 has '0'"),
+    ("memcached.servers", "one:1 timeout=61", "timeouts from 0.01 to 60"),
+    ("memcached.servers", "one:1 timeout=soon", "timeouts from 0.01 to 60"),
+    ("memcached.servers", "one:1 retry_interval=0", "from 0.1 to 86400, or -1"),
+    ("memcached.servers", "one:1 retry_interval=-2", "from 0.1 to 86400, or -1"),
+    (
+        "memcached.servers",
+        "one:1 wieght=2",
+        "an option 'wieght' for one:1: a server has name, weight, timeout and",
+    ),
+    ("memcached.servers", "one:1 Weight=2", "an option 'Weight'"),
+    ("memcached.servers", "one:1 weight = 2", "HOST:PORT"),
+    ("memcached.servers", "one:1 two:2 one:1 name=c", "two servers with the address one:1"),
+    ("memcached.servers", "one:1 name=a two:2 name=a", "two servers with the name a"),
+    ("memcached.servers", "one:1 two:2 name=one:1", "two servers with the name one:1"),
+    ("memcached.retry_interval", "0", "from 0.1 to 86400, or -1 for never"),
+    ("memcached.retry_interval", "-1.0", "from 0.1 to 86400, or -1 for never"),
+    ("memcached.retry_interval", "nan", "from 0.1 to 86400, or -1 for never"),
+    ("memcached.failure_limit", "0", "from 1 to 1000"),
+    ("memcached.max_failover_attempts", "0", "from 1 to 100"),
+    ("memcached.hash_strategy", "ketama", "one of consistent, standard"),
+    ("memcached.rejoin", "never", "one of epoch, flush, manual"),
+    ("memcached.state", "", "must be sql, memory, file:"),
+    ("memcached.state", "sql:", "must be sql, memory, file:"),
+    ("memcached.state", "memory:/x", "must be sql, memory, file:"),
+    ("memcached.state", "file:", "with an absolute path"),
+    ("memcached.state", "file:mc.state", "with an absolute path"),
+    ("memcached.state", "file:/a\0b", "with an absolute path"),
+    ("memcached.state", "zookeeper", "with a cluster's name, a slash and a path"),
+    ("memcached.state", "zookeeper:main", "with a cluster's name, a slash and a path"),
+    ("memcached.state", "zookeeper:main/", "with a cluster's name, a slash and a path"),
+    ("memcached.state", "zookeeper:/states", "with a cluster's name, a slash and a path"),
+    ("memcached.state", "zookeeper:main/a//b", "with a cluster's name, a slash and a path"),
+    ("memcached.state", "zookeeper:main/a b", "with a cluster's name, a slash and a path"),
+    ("memcached.state", "zookeeper:main/a/..", "with a cluster's name, a slash and a path"),
+    ("memcached.state", "zookeeper:main/./a", "with a cluster's name, a slash and a path"),
+    ("memcached.state", "etcd:/x", "must be sql, memory, file:"),
+    ("memcached.on_failure", "module", "module:function"),
+    ("memcached.on_failure", ":function", "module:function"),
+    ("memcached.on_failure", "module:", "module:function"),
+    ("memcached.on_failure", "my module:function", "module:function"),
+    ("memcached.on_failure", "a.:function", "module:function"),
+    ("memcached.on_failure", "module:function()", "module:function"),
     ("memcached.timeout", "0", "from 0.01 to 60"),
     ("memcached.pool_size", "0", "from 1 to 1024"),
     ("lock.backend", "memory", "one of sql, memcached, zookeeper"),
@@ -312,6 +415,26 @@ REFUSED_TOGETHER: list[tuple[dict[str, str], str]] = [
         "memcached.retry_interval must not be less than memcached.state_lease",
     ),
     (
+        {
+            "cache.provider": "memcached",
+            "memcached.state_lease": "5",
+            "memcached.servers": "one:1 retry_interval=20 two:2 retry_interval=4",
+        },
+        "memcached.retry_interval must not be less than memcached.state_lease",
+    ),
+    (
+        {"cache.provider": "memcached", "memcached.rejoin": "flush", "cache.cached_only": "tabs"},
+        "memcached.rejoin = flush would destroy the collections of cache.cached_only: set epoch, or manual",
+    ),
+    (
+        {"cache.provider": "memcached", "memcached.state": "zookeeper:main/states"},
+        "memcached.state: zk.clusters does not name 'main'",
+    ),
+    (
+        {"cache.provider": "memcached", "memcached.state": "memory", "serve.workers": "2"},
+        "memcached.state = memory is for one process, and serve.workers (or --workers) is 2",
+    ),
+    (
         {"auth.secrets": "a", "auth.master_secrets": "bc", "public_url": "http://x"},
         "only one of auth.secrets",
     ),
@@ -406,6 +529,21 @@ def test_it_refuses_clusters_and_names_the_key(ini: dict[str, str], words: str) 
     message = refusal({"zk.clusters": "main", "zk.main.hosts": "zk1"} | ini)
     assert words in message
     assert "hunter2" not in message
+
+
+def test_the_states_of_memcacheds_may_be_in_one_of_the_clusters() -> None:
+    settings = read(ZK | {"cache.provider": "memcached", "memcached.state": "zookeeper:test_2/sync/mc.state"})
+    assert settings.memcached_state == StateStore("zookeeper", "/sync/mc.state", "test_2")
+
+
+def test_one_that_never_comes_back_by_itself_has_no_interval_to_compare() -> None:
+    settings = read({"cache.provider": "memcached", "memcached.servers": "one:1 retry_interval=-1"})
+    assert settings.memcached_servers[0].retry_interval == -1
+
+
+def test_the_rules_of_memcacheds_matter_only_where_there_are_any() -> None:
+    assert read({"memcached.state_lease": "5", "memcached.retry_interval": "4"}).memcached_retry_interval == 4
+    assert read({"memcached.state": "memory", "serve.workers": "2"}).workers == 2
 
 
 def test_the_length_of_a_lease_matters_only_where_there_are_leases() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import configparser
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -111,14 +113,16 @@ def test_a_block_runs_as_printed(tmp_path: Path, page: str, script: str) -> None
 def test_a_block_of_settings_is_read(page: str, block: str) -> None:
     section = block.removeprefix("[app:main]\nuse = egg:syncstore\n")
     assert section != block
-    read_settings(dict(line.split(" = ", 1) for line in section.splitlines()), {}, Path())
+    parsed = configparser.RawConfigParser(delimiters=("=",))
+    parsed.read_string("[app]\n" + section)
+    read_settings(dict(parsed["app"]), {}, Path())
 
 
 @pytest.mark.parametrize(("page", "block"), blocks("console"))
 def test_commands_that_are_not_run_at_least_parse(page: str, block: str) -> None:
     for line in block.splitlines():
         if line.startswith(("$ syncstore ", "$ .venv/bin/syncstore ")):
-            parser().parse_args(line.split()[2:])
+            parser().parse_args(shlex.split(line)[2:])
         if line.startswith("$ make "):
             target = line.split()[2]
             assert re.search(rf"^{target}:", (REPOSITORY / "Makefile").read_text(), re.MULTILINE), target
