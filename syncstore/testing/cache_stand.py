@@ -1,7 +1,7 @@
-"""A memcached, and sync servers that use it through proxies of their own, all to be tormented.
+"""Memcacheds, and sync servers that use them through proxies of their own, all to be tormented.
 
-All servers know the memcached by one name, since the name is part of what they agree on; but each reaches it by a
-path of its own, in its working directory, so that one of them can be cut off while the others are not.
+All servers know a memcached by one name, since the name is part of what they agree on; but each reaches it by a path
+of its own, in its working directory, so that one of them can be cut off while the others are not.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from syncstore.app_cache import kinds
 from syncstore.app_memcached import open_group, open_memcached
 from syncstore.clock import SystemClock
 from syncstore.settings import read_settings
-from syncstore.settings.cache_servers import CacheServer
+from syncstore.settings.cache_servers import CacheServer, cache_servers
 from syncstore.settings.values import CacheAddress
 from syncstore.storage.layered.inspecting import Inspector
 from syncstore.storage.layered.verifying import Verifier
@@ -51,7 +51,7 @@ def cache_settings(**more: str) -> dict[str, str]:
         "cache.provider": "memcached",
         "cache.cached_only": names(CACHED_ONLY),
         "cache.write_through": names(COPIED),
-        "memcached.servers": f"/proc/self/cwd/{_SOCKET}",
+        "memcached.servers": _address(0),
         "memcached.timeout": str(TIMEOUT),
         "memcached.connect_timeout": str(TIMEOUT),
         "memcached.state_lease": str(LEASE),
@@ -59,8 +59,16 @@ def cache_settings(**more: str) -> dict[str, str]:
     } | more
 
 
+def _socket(memcached: int) -> str:
+    return f"{memcached}-{_SOCKET}" if memcached else _SOCKET
+
+
+def _address(memcached: int) -> str:
+    return f"/proc/self/cwd/{_socket(memcached)}"
+
+
 class CacheStand:
-    """`servers` sync servers of `workers` processes over one database and one memcached of `memory` MiB.
+    """`servers` sync servers of `workers` processes over one database and so many `memcacheds` of `memory` MiB each.
 
     `more` are settings of the servers. Everything is started by `with`.
     """
@@ -71,19 +79,40 @@ class CacheStand:
         *,
         servers: int = 1,
         workers: int = 2,
+        memcacheds: int = 1,
         memory: int = 64,
         more: Mapping[str, str] | None = None,
     ) -> None:
         self.database_url = database_url
         # an item may take half of the memory at most
         options = ("-I", "512k") if memory < 2 else ()
-        self.memcached = MemcachedServer(memory=memory, options=options)
-        settings = cache_settings(**more or {})
-        self.servers = [SyncServer(database_url, settings, workers=workers) for _ in range(servers)]
-        self.proxies = [
-            TcpProxy(self.memcached.port, path=server.directory / _SOCKET, keep=False)
+        self.memcacheds = [MemcachedServer(memory=memory, options=options) for _ in range(memcacheds)]
+        addresses = " ".join(map(_address, range(memcacheds)))
+        self._settings = {**cache_settings(), "memcached.servers": addresses, **(more or {})}
+        self.servers = [SyncServer(database_url, self._settings, workers=workers) for _ in range(servers)]
+        self.ways = [
+            [
+                TcpProxy(memcached.port, path=server.directory / _socket(number), keep=False)
+                for number, memcached in enumerate(self.memcacheds)
+            ]
             for server in self.servers
         ]
+        """For each of the servers, what stands between it and each of the memcacheds."""
+
+    @property
+    def names(self) -> list[str]:
+        """By which users are placed on the memcacheds."""
+        return [server.name for server in cache_servers(self._settings["memcached.servers"])]
+
+    @property
+    def memcached(self) -> MemcachedServer:
+        """The first of the memcacheds."""
+        return self.memcacheds[0]
+
+    @property
+    def proxies(self) -> list[TcpProxy]:
+        """What stands between each of the servers and the first memcached."""
+        return [way[0] for way in self.ways]
 
     @property
     def server(self) -> SyncServer:
@@ -92,7 +121,7 @@ class CacheStand:
 
     @property
     def proxy(self) -> TcpProxy:
-        """What stands between it and the memcached."""
+        """What stands between it and the first memcached."""
         return self.proxies[0]
 
     @property
@@ -105,9 +134,10 @@ class CacheStand:
         return CacheLife(ONLY, losses)
 
     def start(self, *, memcached: bool = True) -> Self:
-        """Start everything; without the memcached if so asked."""
+        """Start everything; without the memcacheds if so asked."""
         if memcached:
-            self.memcached.start()
+            for one in self.memcacheds:
+                one.start()
         for server in self.servers:
             server.start()
         return self
@@ -116,9 +146,10 @@ class CacheStand:
         """End everything."""
         for server in self.servers:
             server.close()
-        for proxy in self.proxies:
+        for proxy in itertools.chain.from_iterable(self.ways):
             proxy.close()
-        self.memcached.close()
+        for memcached in self.memcacheds:
+            memcached.close()
 
     def __enter__(self) -> Self:
         try:
@@ -140,24 +171,30 @@ class CacheStand:
     def _cached_wrongly(self, uids: Iterable[int]) -> Iterator[str]:
         clock = SystemClock()
         settings = read_settings(
-            {"sqlalchemy.url": self.database_url, "auth.secrets": SECRET, **cache_settings()}, {}, Path.cwd()
+            {"sqlalchemy.url": self.database_url, "auth.secrets": SECRET, **self._settings}, {}, Path.cwd()
         )
         database, statements = open_database(settings)
         below = open_storage(settings, database, statements, open_locks(settings, database, clock), clock)
         group = open_group(settings, below.records, clock)
-        (member,) = group.members.values()
-        # by the servers' name for it, but not on their way
-        here = CacheServer(member.name, CacheAddress(HOST, self.memcached.port))
         prefix = f"{settings.cache_key_prefix}:{below.records.identity()}"
-        cache = open_memcached(settings, clock, here, prefix=prefix)
+        # by the servers' names for them, but not on their way
+        caches = {
+            name: open_memcached(
+                settings, clock, CacheServer(name, CacheAddress(HOST, memcached.port)), prefix=prefix
+            )
+            for name, memcached in zip(group.members, self.memcacheds, strict=True)
+        }
         try:
-            state, living = member.state, kinds(settings)
-            inspector = Inspector(below, cache, state, living, clock)
-            verifier = Verifier(inspector, below, cache, living, clock)
+            living = kinds(settings)
             for uid in uids:
+                home = group.home(b"%d" % uid)
+                cache = caches[home.name]
+                inspector = Inspector(below, cache, home.state, living, clock)
+                verifier = Verifier(inspector, below, cache, living, clock)
                 yield from map(str, verifier.differences(uid))
         finally:
-            cache.close()
+            for cache in caches.values():
+                cache.close()
             group.close()
             database.close()
 

@@ -101,9 +101,9 @@ class Disturbances:
                 proxy.fault = WELL
 
     @contextmanager
-    def cut_off(self, server: int = 0) -> Iterator[None]:
-        """With a server that is refused whenever it calls memcached."""
-        proxy = self._stand.proxies[server]
+    def cut_off(self, server: int = 0, memcached: int = 0) -> Iterator[None]:
+        """With a server that is refused whenever it calls one of the memcacheds."""
+        proxy = self._stand.ways[server][memcached]
         with self._noted("server cut off"):
             proxy.refuse()
             proxy.cut()
