@@ -458,7 +458,10 @@ class SharedState:
             if self._servers.rules.stand_ins and now is not Standing.RETURNING:
                 self._advance(epoch, on_return(epoch), Standing.RETURNING, "it answers again")
                 return False
-            self._advance(epoch, after_return(epoch), Standing.UP, "it answers again")
+            if not self._advance(epoch, after_return(epoch), Standing.UP, "it answers again") and (
+                self.current() & 1
+            ):
+                return False  # somebody has taken it out of use meanwhile
         except (SyncError, BackendError, LookupError):
             return False
         self._leave_until = _NEVER
@@ -501,7 +504,10 @@ class SharedState:
         """
         for _ in range(_ATTEMPTS):
             seen = self._servers.records.read([self.row])[0].epoch
-            failed = max(after_failure(seen), first_epoch(self._clock.seconds()) | 1)
+            held = standing(seen) is Standing.HELD  # and stays so: 5 ends such an epoch, as 1 does any of a failure
+            failed = max(
+                after_failure(seen, held=held), first_epoch(self._clock.seconds()) | (5 if held else 1)
+            )
             if self._servers.records.advance(
                 self.row, seen, failed, "all that it holds was forgotten by hand"
             ):
