@@ -103,6 +103,8 @@ class SimulatedCache:
     """
 
     name = "simulated"
+    max_key = 230
+    """Bytes of a key at most, known without asking."""
     features = Features(
         cas=True, shared=True, shared_hosts=True, persistent=False, evicts=True, iterable=False
     )
@@ -131,7 +133,7 @@ class SimulatedCache:
     @property
     def limits(self) -> Limits:
         """What fits (see Provider)."""
-        return Limits(max_key=230, max_value=self._most, ttl_step=1.0)
+        return Limits(max_key=self.max_key, max_value=self._most, ttl_step=1.0)
 
     def reconnect(self) -> None:
         """As if an old connection had been found dead, and replaced."""
@@ -290,8 +292,8 @@ class SimulatedCache:
 
     def _make(self, connection: int, change: Change, life: int) -> Outcome:
         key, expect = change.key, change.expect
-        if not 1 <= len(key) <= 230:
-            return BadKey(len(key), 230)
+        if not 1 <= len(key) <= self.max_key:
+            return BadKey(len(key), self.max_key)
         if isinstance(expect, Token) and self._bound and expect.incarnation != connection:
             return Conflict("the token is of another incarnation")
         entry = self._server.get(key)
