@@ -83,7 +83,7 @@ def do_everything(store: SqlStore, uid: int) -> None:
     storage.whole(uid, "col", 10**9)
     storage.records.advance(f"server-{uid}", storage.records.read([f"server-{uid}"])[0].epoch, 8, "new")
     storage.records.identity()
-    storage.records.change_group(storage.records.group(), f"group-{uid}")
+    storage.records.change_group(storage.records.group().number, f"group-{uid}")
     for _ in store.purge().steps():
         pass
     with storage.lock_for_write(uid, "col") as work:
