@@ -98,9 +98,12 @@ def describe(settings: Settings, group: Group) -> Description:
     failover = "failover" if settings.memcached_allow_failover else "alone"
     rules = f"{settings.cache_key_prefix}/{settings.memcached_hash_strategy}/{failover}"
     words = [f"{server.name}*{server.weight}" for server in settings.memcached_servers]
-    in_order = words if settings.memcached_hash_strategy == "standard" else sorted(words)
+    if settings.memcached_hash_strategy == "standard":
+        # Their order counts; and a server that is added moves users between the others, who may come back with the next
+        # one. So all are one word, and no such group extends another.
+        words = [",".join(words)]
     lease = settings.memcached_state_lease
-    return Description(group.servers.records.identity(), lease, rules, tuple(in_order))
+    return Description(group.servers.records.identity(), lease, rules, tuple(sorted(words)))
 
 
 def open_claims(settings: Settings, group: Group, clock: Clock) -> Claims:

@@ -132,9 +132,10 @@ def take_over(records: HomeRecords, description: Description, servers: Servers) 
         if before.description == mine:
             servers.join(records, before)
             return
-        known = before.description.split(" ") if description.extends(before.description) else ()
+        words = before.description.split(" ") if description.extends(before.description) else []
+        known = {word.rpartition("*")[0] for word in words[3:]}  # a word is NAME*WEIGHT, and a name may have a *
         for state in servers:
-            if not any(word.startswith(f"{state.name}*") for word in known) and state.current():
+            if state.name not in known and state.current():
                 state.forget_all()
         if records.change_group(before.number, mine):
             _wait_for(before, servers.clock)

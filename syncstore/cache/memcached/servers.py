@@ -504,10 +504,9 @@ class SharedState:
         """
         for _ in range(_ATTEMPTS):
             seen = self._servers.records.read([self.row])[0].epoch
-            held = standing(seen) is Standing.HELD  # and stays so: 5 ends such an epoch, as 1 does any of a failure
-            failed = max(
-                after_failure(seen, held=held), first_epoch(self._clock.seconds()) | (5 if held else 1)
-            )
+            held = standing(seen) is Standing.HELD  # which it then stays
+            first = after_failure(first_epoch(self._clock.seconds()), held=held)
+            failed = max(after_failure(seen, held=held), first)
             if self._servers.records.advance(
                 self.row, seen, failed, "all that it holds was forgotten by hand"
             ):
