@@ -15,11 +15,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from syncstore.app import make_app, open_database, open_locks, open_storage
+from syncstore.app import _router, open_database, open_locks, open_storage
 from syncstore.app_cache import kinds
 from syncstore.app_memcached import open_group, open_memcached
 from syncstore.clock import SystemClock
-from syncstore.settings import read_settings
+from syncstore.settings import Settings, read_settings
 from syncstore.settings.cache_servers import CacheServer, cache_servers
 from syncstore.settings.values import CacheAddress
 from syncstore.storage.layered.inspecting import Inspector
@@ -168,11 +168,14 @@ class CacheStand:
         without a cache does not. To be asked when nobody writes."""
         return [*self._cached_wrongly(uids), *self._answered_wrongly(uids, collections)]
 
+    def _read(self) -> Settings:
+        """The settings of the servers."""
+        ini = {"sqlalchemy.url": self.database_url, "auth.secrets": SECRET, **self._settings}
+        return read_settings(ini, {}, Path.cwd())
+
     def _cached_wrongly(self, uids: Iterable[int]) -> Iterator[str]:
         clock = SystemClock()
-        settings = read_settings(
-            {"sqlalchemy.url": self.database_url, "auth.secrets": SECRET, **self._settings}, {}, Path.cwd()
-        )
+        settings = self._read()
         database, statements = open_database(settings)
         below = open_storage(settings, database, statements, open_locks(settings, database, clock), clock)
         group = open_group(settings, below.records, clock)
@@ -200,7 +203,11 @@ class CacheStand:
 
     def _answered_wrongly(self, uids: Iterable[int], collections: Iterable[str]) -> Iterator[str]:
         paths = [f"/storage/{name}?full=1" for name in collections if name not in ONLY]
-        plain = make_app({"sqlalchemy.url": self.database_url, "auth.secrets": SECRET})
+        settings, clock = self._read(), SystemClock()
+        database, statements = open_database(settings)
+        # Not an app without a cache: that would be another group, to which the servers would give way.
+        below = open_storage(settings, database, statements, open_locks(settings, database, clock), clock)
+        plain = _router(settings, below, None, clock)
         try:
             for uid, server in itertools.product(uids, self.servers):
                 right = SyncClient(uid, SECRET, InProcess(plain))
@@ -210,7 +217,7 @@ class CacheStand:
                         if one != other:
                             yield f"{server.url} tells {one} of {path} of {uid}, and not {other}"
         finally:
-            plain.close()
+            below.close()
 
 
 @contextmanager
