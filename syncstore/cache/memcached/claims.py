@@ -9,6 +9,7 @@ ends, and one that died is forgotten after LIFE.
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Mapping
 from typing import Final
 
@@ -33,7 +34,11 @@ RENEWAL: Final = 10.0
 """Seconds between two renewals."""
 
 _KEY = b"group"
-_ATTEMPTS = 5
+# Many processes may start at once: each changes the marker, and only one at a time can.
+_ATTEMPTS = 20
+_PAUSE = 0.02  # seconds at most between two attempts
+# Seconds that a marker is there for longer than its last host: one that has expired is in the way for a moment.
+_SPARE = 5.0
 
 
 class Marker(msgspec.Struct, frozen=True):
@@ -75,6 +80,7 @@ class Claims:
             living[self._host] = now + int(LIFE * 1000)
             if self._put(server, item, Marker(self._group, living)):
                 return
+            self._step_aside()
         raise BackendUnavailable("others change the group's marker all the time")
 
     def withdraw(self, server: Provider) -> None:
@@ -87,8 +93,13 @@ class Claims:
                 rest = {host: until for host, until in marker.hosts.items() if host != self._host}
                 if self._put(server, item, Marker(self._group, rest)):
                     return
+                self._step_aside()
         except BackendError:
             return
+
+    def _step_aside(self) -> None:
+        """Let others change the marker, each in his own moment."""
+        self._clock.sleep(random.uniform(0, _PAUSE))  # noqa: S311 - spreads load
 
     def _look(self, server: Provider) -> tuple[Item | None, Marker]:
         try:
@@ -108,7 +119,8 @@ class Claims:
         expect: Expect = ABSENT if item is None else item.token
         try:
             if marker.hosts:
-                server.store(_KEY, msgspec.json.encode(marker), self._clock.seconds() + LIFE, expect=expect)
+                ends = self._clock.seconds() + LIFE + _SPARE
+                server.store(_KEY, msgspec.json.encode(marker), ends, expect=expect)
             elif item is not None:
                 server.remove(_KEY, expect=item.token)
         except (Conflict, NotFound):
