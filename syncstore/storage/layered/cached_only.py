@@ -273,7 +273,10 @@ class CachedOnly:
             return self._metadata.mark(uid, collection, sight, durable.epoch)
         value = contents.encode(draft.after)
         self._check_size(len(value))
-        draft.claim()
+        if draft.claims:
+            # While the batch is still there: who has to wait begins again, and must find it.
+            self._metadata.settle_epoch(sight, durable.epoch)
+            draft.claim()
         return self._place(uid, collection, sight, before, value, durable)
 
     def _place(

@@ -159,6 +159,11 @@ class Draft:
         if self._staged is not None:
             self._batches.store(self._uid, self._staged)
 
+    @property
+    def claims(self) -> bool:
+        """Whether a batch is committed."""
+        return self._claim is not None
+
     def claim(self) -> None:
         """Take the committed batch out of the cache, for good: nobody can commit it a second time."""
         if self._claim is not None:

@@ -1,16 +1,51 @@
-"""The batches of collections in the cache, at the end of their time."""
+"""The batches of collections in the cache: at the end of their time, and when a commit has to be begun again."""
 
 from __future__ import annotations
+
+import time
+from pathlib import Path
 
 import pytest
 
 from syncstore.bso import Change
 from syncstore.cache.memory import MemoryProvider
-from syncstore.errors import InvalidBatch
+from syncstore.errors import InvalidBatch, NotYet
 from syncstore.storage.layered.cached_batches import CachedBatches
+from syncstore.storage.sql import migrate
+from syncstore.testing.cached_store import open_cached_store
 from syncstore.testing.clocks import SteppableClock
+from syncstore.testing.servers import MemcachedServer
 
 LIFETIME = 7200
+
+
+def test_a_commit_that_has_to_wait_finds_its_batch_when_it_is_begun_again(
+    memcached_server: MemcachedServer, tmp_path: Path
+) -> None:
+    """Another process has just declared the server failed, which we still reach."""
+    url = f"sqlite:///{tmp_path / 'sync.db'}"
+    migrate.upgrade(url)
+
+    def commit() -> None:
+        with store.storage.lock_for_write(7, "tabs", create=True) as work:
+            work.commit_batch(batch, [Change("c", "last")])
+
+    with (
+        open_cached_store(url, memcached_server.address, prefix="batches") as store,
+        open_cached_store(url, memcached_server.address, prefix="batches") as other,
+    ):
+        store.put(7, "tabs", "a")
+        with store.storage.lock_for_write(7, "tabs", create=True) as work:
+            batch = work.create_batch()
+            work.append_to_batch(batch, [Change("b", "staged")])
+        other.state.declare_failed(other.epoch, "for the test")
+        store.state.forget_view()
+        with pytest.raises(NotYet):
+            commit()
+        time.sleep(store.state.wait)
+        assert store.state.probe(store.cache)
+        commit()
+        assert {item.id for item in store.read(7, "tabs").items} == {"a", "b", "c"}
 
 
 def test_a_batch_that_ends_between_two_steps_of_a_request_is_not_open_any_more() -> None:
