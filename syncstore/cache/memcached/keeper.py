@@ -34,6 +34,7 @@ class Keeper:
         self._flush = flush
         self._probe_from = defaultdict[str, float](_at_once)
         self._claim_from = defaultdict[str, float](_at_once)
+        self._turn_until = defaultdict[str, float](_at_once)
         for member in group.members.values():
             member.state.claimed(float("-inf"))
         self._stop = threading.Event()
@@ -66,16 +67,22 @@ class Keeper:
             for member in self._group.members.values():
                 self._claims.withdraw(member.marks)
 
+    def look_after_all(self) -> float:
+        """See to each server once, as the thread does again and again; the seconds until something is due."""
+        for member in self._group.members.values():
+            if self._stop.is_set():
+                break
+            try:
+                self._look_after(member)
+            except Exception:
+                # The edge of the thread: a fault that ended it would leave a server out of use for good.
+                log.exception("the cache %s could not be looked after", member.name)
+        return self._pause()
+
     def _run(self) -> None:
-        while not self._stop.wait(self._pause()):
-            for member in self._group.members.values():
-                if self._stop.is_set():
-                    return
-                try:
-                    self._look_after(member)
-                except Exception:
-                    # The edge of the thread: a fault that ended it would leave a server out of use for good.
-                    log.exception("the cache %s could not be looked after", member.name)
+        pause = 0.0
+        while not self._stop.wait(pause):
+            pause = self.look_after_all()
 
     def _pause(self) -> float:
         """Seconds until something is due; at most a second, since who learns late of a failure makes writers wait."""
@@ -83,9 +90,10 @@ class Keeper:
         due = [
             (self._probe_from if member.state.failed else self._claim_from)[name]
             for name, member in self._group.members.items()
+            if not member.state.failed or self._may_return(member)
         ]
         most = min(1.0, self._group.servers.rules.lease)
-        return min(max(min(due) - now, 0.01), most)
+        return min(max(min(due, default=now + most) - now, 0.01), most)
 
     def _look_after(self, member: Member) -> None:
         state = member.state
@@ -95,7 +103,7 @@ class Keeper:
             self._probe_from[member.name] = now + self._interval(member)
             if now >= self._claim_from[member.name]:
                 self._renew(member)
-        elif member.retry_interval >= 0 and not state.held and now >= self._probe_from[member.name]:
+        elif self._may_return(member) and now >= self._probe_from[member.name]:
             self._probe(member)
 
     # -- markers
@@ -121,13 +129,18 @@ class Keeper:
 
     # -- coming back
 
+    @staticmethod
+    def _may_return(member: Member) -> bool:
+        """Whether a failed server may be brought back without an operator."""
+        return member.retry_interval >= 0 and not member.state.held
+
     def _probe(self, member: Member) -> None:
         """Try whether a failed server answers, unless it is too early or another process's turn."""
         state, now = member.state, self._clock.monotonic()
         wait = state.wait
         self._probe_from[member.name] = now + (wait or self._interval(member))
         try:
-            if wait or not state.take_turn(member.retry_interval * 0.9):
+            if wait or not self._take_turn(member, now):
                 return
             self._claim(member)
             if self._flush:
@@ -138,6 +151,15 @@ class Keeper:
             state.refuse(_taken(member, error))
         except (BackendError, SyncError):
             return
+
+    def _take_turn(self, member: Member, now: float) -> bool:
+        """Be the one who probes: whoever has begun a return also ends it. Raises Unavailable."""
+        seconds = member.retry_interval * 0.9
+        if now >= self._turn_until[member.name]:
+            if not member.state.take_turn(seconds):
+                return False
+            self._turn_until[member.name] = now + seconds
+        return True
 
     def _interval(self, member: Member) -> float:
         # Not all processes at the same moment: one is enough.
