@@ -193,7 +193,10 @@ def test_a_memcached_that_is_away_is_one_sentence(tmp_path: Path) -> None:
         code, _, complaints = place.run(command, "7")
         assert code == 1
         assert complaints[-1].startswith("syncstore: the cache does not answer: ")
-        told = {"read": [], "verify": [f"{away} is out of use now, and its records and copies are not compared"]}
+        told = {
+            "read": [],
+            "verify": [f"{away} is out of use now, and its records and copies are not compared"],
+        }
         assert complaints[:-1] == told[command]
 
 
