@@ -65,6 +65,11 @@ def check_tools(settings: Settings) -> None:
         raise ConfigError(
             "cache.provider = memory: what is cached is inside of the process that serves, and ends with it"
         )
+    if settings.memcached_state.kind == "memory":
+        raise ConfigError(
+            "memcached.state = memory: the states of memcacheds are inside of the process that serves, and nobody else "
+            "can see or change them"
+        )
 
 
 def open_tools(settings: Settings, below: DurableStorage, clock: Clock) -> AllTools:

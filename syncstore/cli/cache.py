@@ -196,7 +196,7 @@ def _forget_all(opened: Opened) -> int:
             f"for {member.state.wait:.1f} s writes wait, and reads are answered by SQL",
             flush=True,
         )
-    return max([cache_servers.bring_back(member) for member in members])
+    return max([cache_servers.bring_back_if_free(member) for member in members])
 
 
 # -- syncstore cache verify

@@ -114,7 +114,7 @@ def _down(options: argparse.Namespace) -> int:
         member = _find(opened, options.server)
         member.state.hold(options.reason)
         print(
-            f"{member.name} is out of use for all servers, until: syncstore cache up {member.name}\n"
+            f"{member.name} is out of use for all servers, until: {_up_again(member)}\n"
             f"for {member.state.wait:.1f} s writes of its users wait; then the database alone answers them"
         )
         only = opened.settings.cached_only
@@ -138,8 +138,23 @@ def bring_back(member: Member) -> int:
     if bring_back(member, SystemClock(), lambda words: print(words, flush=True)):
         print(f"{member.name} is in use")
         return 0
-    print(f"{member.name} does not answer: it is used again when a server that runs finds that it does")
+    if member.state.held or member.retry_interval < 0:
+        print(f"{member.name} does not answer, and stays out of use: start it, then: {_up_again(member)}")
+    else:
+        print(f"{member.name} does not answer: it is used again when a server that runs finds that it does")
     return 1
+
+
+def bring_back_if_free(member: Member) -> int:
+    """The same for a server, unless an operator holds it. Raises Unavailable."""
+    if not member.state.held:
+        return bring_back(member)
+    print(f"{member.name} stays out of use, until: {_up_again(member)}")
+    return 0
+
+
+def _up_again(member: Member) -> str:
+    return f"syncstore cache up {member.name}"
 
 
 # -- syncstore cache check
