@@ -133,7 +133,7 @@ def take_over(records: HomeRecords, description: Description, servers: Servers) 
             servers.join(records, before)
             return
         words = before.description.split(" ") if description.extends(before.description) else []
-        known = {word.rpartition("*")[0] for word in words[3:]}  # a word is NAME*WEIGHT, and a name may have a *
+        known = {word.rpartition("*")[0] for word in words[3:]}  # of NAME*WEIGHT
         for state in servers:
             if state.name not in known and state.current():
                 state.forget_all()
