@@ -134,5 +134,9 @@ def test_one_that_was_declared_failed() -> None:
 
 def test_one_that_waits_for_somebody_to_bring_it_back() -> None:
     held, failed = after_failure(16, held=True), after_failure(16)
-    for advice in (cache.state("a", held, 15.0), cache.state("a", held, -1.0), cache.state("a", failed, -1.0)):
+    for advice in (
+        cache.state("a", held, 15.0),
+        cache.state("a", held, -1.0),
+        cache.state("a", failed, -1.0),
+    ):
         assert advice.endswith("is out of use until somebody brings it back: syncstore cache up a")
