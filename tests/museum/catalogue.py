@@ -13,6 +13,7 @@ from tests.museum import (
     fill_pieces,
     lock_pieces,
     record_pieces,
+    server_pieces,
     state_pieces,
     write_pieces,
 )
@@ -26,6 +27,7 @@ ROOMS: Final = {
     "Collections in the cache alone": cached_only_pieces.PIECES,
     "Batches in the cache": batch_pieces.PIECES,
     "The state of the cache server": state_pieces.PIECES,
+    "Several cache servers": server_pieces.PIECES,
     "Locks in the cache and in ZooKeeper": lock_pieces.PIECES,
 }
 PIECES: Final = {piece.name: piece for pieces in ROOMS.values() for piece in pieces}

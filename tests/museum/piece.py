@@ -11,8 +11,9 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from syncstore.cache.memcached.group import take_over
 from syncstore.storage.api import Storage
-from syncstore.testing.simulation.configurations import CONFIGURATIONS, Configuration, Parts
+from syncstore.testing.simulation.configurations import CONFIGURATIONS, Configuration, Join, Parts
 from syncstore.testing.simulation.plan import NEIGHBOUR, USER, Mix, Plan, Request, draw
 from syncstore.testing.simulation.run import run
 
@@ -24,9 +25,9 @@ class Piece(NamedTuple):
     """One defect.
 
     `source`: where it went wrong first. `wrong`: what is done wrong. `seen`: what users have of it. `rule`: the
-    checker's rule that is broken. `mix`, `adapt`, `bound`, `memcached_locks`, `zookeeper_locks` and `heals`: the
-    histories that show it soonest. `harmless` says why nothing is broken here, for a piece that another rule of the
-    layer makes up for.
+    checker's rule that is broken. `base`, `mix`, `adapt`, `bound`, `memcached_locks`, `zookeeper_locks` and `heals`:
+    the histories that show it soonest. `join` is how processes of the broken installation begin to serve. `harmless`
+    says why nothing is broken here, for a piece that another rule of the layer makes up for.
     """
 
     name: str
@@ -42,11 +43,15 @@ class Piece(NamedTuple):
     zookeeper_locks: bool = False
     heals: bool = True
     harmless: str = ""
+    base: Configuration = _LAYERED
+    join: Join = take_over
 
     @property
     def broken(self) -> Configuration:
         """The installation that is wrong."""
-        return self._configuration(self.build)._replace(bound=self.bound, heals=self.heals)
+        return self._configuration(self.build)._replace(
+            bound=self.bound, heals=self.heals and self.base.heals, join=self.join
+        )
 
     @property
     def right(self) -> Configuration:
@@ -54,7 +59,7 @@ class Piece(NamedTuple):
         return self._configuration(_LAYERED.build)
 
     def _configuration(self, build: Build) -> Configuration:
-        return _LAYERED._replace(
+        return self.base._replace(
             name=self.name,
             build=build,
             mix=self.mix,
@@ -83,7 +88,8 @@ def replaced(*classes: type) -> Build:
         storage = _LAYERED.build(parts)
         cached_only = storage._cached_only  # type: ignore[attr-defined]  # a LayeredStorage
         sql_backed, metadata = storage._sql_backed, storage._metadata  # type: ignore[attr-defined]
-        inside = (storage, cached_only, cached_only._batches, sql_backed, metadata)
+        batches = getattr(cached_only, "_batches", None)  # a stand-in has none
+        inside = (storage, cached_only, batches, sql_backed, metadata)
         for one in left:
             if not any(_replace(part, one) for part in inside):
                 raise TypeError(f"{one.__name__} is no subclass of anything in the layer")

@@ -28,7 +28,8 @@ _SQL_FAULTS: Final = (
 
 # A server for some and for all, and what makes a partition matter.
 _OF_SERVERS: Final = (
-    *("cache away", "cache away", "cache away long", "cache away for all", "restart", "evict", "flush"),
+    *("cache away", "cache away", "cache away long", "cache away for all", "home away for all"),
+    *("restart", "evict", "flush"),
     *("sql away", "freeze", "freeze long", "kill", "time passes", "time passes long"),
     *("change lost", "change late", "change later late", "epoch slow", "fetch slow", "commit late"),
 )

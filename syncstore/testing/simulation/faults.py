@@ -33,6 +33,9 @@ SURROUNDINGS: Final = (
     *("clock jump", "time passes", "time passes long"),
 )
 
+# The same, where there are several cache servers: that of most clients is away.
+OF_SEVERAL: Final = ("home away for all", "home away for all long")
+
 # The same, of locks in ZooKeeper: only in histories that have such.
 OF_ZOOKEEPER: Final = ("session lost", "zookeeper away")
 

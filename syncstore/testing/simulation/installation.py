@@ -86,6 +86,11 @@ class Installation:
         task = self.world.current
         return None if task is None else task.serving
 
+    def home_of(self, uid: int) -> Server:
+        """The cache server that is a user's home."""
+        home = self._placement.find(b"%d" % uid)
+        return next(server for server in self.servers if server.name == home)
+
     # -- processes
 
     def start(self) -> Host:
@@ -110,7 +115,11 @@ class Installation:
                 name: MemcachedLocks(cache, clock, ttl=_LOCK_TTL, shared_reads=True, random=self.world.random)
                 for name, cache in caches.items()
             }
-            backend = PlacedLocks(list(locks.values()), lambda uid: locks[self._placement.find(b"%d" % uid)])
+            backend: LockBackend = locks[self.servers[0].name]
+            if len(locks) > 1:
+                backend = PlacedLocks(
+                    list(locks.values()), lambda uid: locks[self._placement.find(b"%d" % uid)]
+                )
             lock = _LocksOfTasks(self.world, backend, clock, self.plan.lock_timeout)
         elif self.configuration.zookeeper_locks:
             queues = SimulatedQueues(self.zookeeper, process)

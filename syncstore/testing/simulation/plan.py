@@ -9,7 +9,7 @@ from random import Random
 from typing import Final, NamedTuple
 
 from syncstore.bso import Change
-from syncstore.testing.simulation.faults import CLASS_OF, OF_ZOOKEEPER, SURROUNDINGS, Fault
+from syncstore.testing.simulation.faults import CLASS_OF, SURROUNDINGS, Fault
 from syncstore.testing.simulation.scheduler import Mode
 
 UNCACHED: Final = "history"
@@ -156,7 +156,7 @@ def _draw_faults(random: Random, mix: Mix, requests: int) -> list[Fault]:
     faults = []
     for _ in range(1 + int(random.random() * mix.most_faults)):
         kind = random.choice(mix.faults)
-        range_ = 9 if kind in SURROUNDINGS or kind in OF_ZOOKEEPER else 1.5
+        range_ = 1.5 if kind in CLASS_OF else 9
         faults.append(Fault(kind, 1 + int(random.random() * requests * range_)))
     return faults
 

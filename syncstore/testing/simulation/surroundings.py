@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
-from syncstore.testing.simulation.faults import OF_ZOOKEEPER, SURROUNDINGS
+from syncstore.testing.simulation.faults import CLASS_OF
 from syncstore.testing.simulation.installation import Host, Installation
+from syncstore.testing.simulation.plan import USER
 from syncstore.testing.simulation.scheduler import SECOND, Process
 
 
@@ -26,7 +27,7 @@ class Surroundings:
         planned: list[tuple[int, Callable[[], None]]] = [
             (world.steps + at, partial(self.happen, kind))
             for kind, at in self._installation.plan.faults
-            if kind in SURROUNDINGS or kind in OF_ZOOKEEPER
+            if kind not in CLASS_OF
         ]
         planned.sort(key=lambda one: -one[0])
         world.environment = planned
@@ -56,8 +57,10 @@ class Surroundings:
                 host = self._some_host()
                 until = self._until(3, long=kind.endswith("long"))
                 host.caches[server.name].away_until = until
-            case "cache away for all":
-                until = self._until(1)
+            case "cache away for all" | "home away for all" | "home away for all long":
+                if kind.startswith("home"):
+                    server = self._installation.home_of(USER)
+                until = self._until(1, long=kind.endswith("long"))
                 for host in self._installation.hosts:
                     host.caches[server.name].away_until = until
             case "sql away":
