@@ -8,6 +8,7 @@ cluster's op_timeout. All calls raise ZKUnavailable, and SessionEnded when the s
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -55,6 +56,7 @@ class Handle:
         self._watches = watches
         self._leave = leave
         self._released = False
+        self._thread = threading.get_ident()
         self._chroot = connection.ensemble.chroot
 
     # -- what it is
@@ -250,6 +252,8 @@ class Handle:
         """Give it back. Raises RuntimeError in another thread than the one that acquired it, or the second time."""
         if self._released:
             raise RuntimeError("this handle was released before")
+        if self._thread != threading.get_ident():
+            raise RuntimeError("this handle belongs to another thread: whoever acquires must release")
         self._leave()
         self._released = True
 

@@ -95,11 +95,11 @@ def stat_of(stat: Any) -> Stat:
 def check_path(path: str, *, sequence: bool = False) -> None:
     """Refuse what ZooKeeper would refuse, or kazoo change. Raises BadArguments.
 
-    The name of a `sequence` node is a prefix, and may be empty.
+    A node of a `sequence` needs a name, too, which its number is added to.
     """
     if path == "/" and not sequence:
         return
-    if not path.startswith("/") or (path.endswith("/") and not sequence) or _FORBIDDEN.search(path):
+    if not path.startswith("/") or path.endswith("/") or _FORBIDDEN.search(path):
         raise BadArguments(
             path, "not a path: /step/step, without empty steps, dots alone or control characters"
         )

@@ -135,6 +135,15 @@ def test_paths_are_not_mended(clusters: Clusters, path: str) -> None:
                 call(path)
 
 
+def test_a_sequence_without_a_name_is_refused(clusters: Clusters) -> None:
+    """What an unanswered call makes is found by that name: without one it would be everything."""
+    with clusters.acquire("main") as zk:
+        zk.ensure("/queue")
+        for path in ("/", "/queue/"):
+            with pytest.raises(BadArguments):
+                zk.create(path, sequence=True)
+
+
 def test_paths_may_hold_what_zookeeper_allows(clusters: Clusters) -> None:
     with clusters.acquire("main") as zk:
         for path in ("/a b", "/é", "/...", "/.a", "/{x}:%"):
@@ -164,10 +173,16 @@ def test_a_handle_is_released_once_by_its_thread_and_not_used_after(clusters: Cl
         except RuntimeError as error:
             caught.append(error)
 
-    thread = threading.Thread(target=release)
-    thread.start()
-    thread.join()
-    assert caught
+    def release_beside_one_of_its_own() -> None:
+        with clusters.acquire("main") as own:
+            release()
+            own.exists("/")
+
+    for attempt in (release, release_beside_one_of_its_own):
+        thread = threading.Thread(target=attempt)
+        thread.start()
+        thread.join()
+    assert len(caught) == 2
     zk.release()
     with pytest.raises(RuntimeError, match="released"):
         zk.release()
