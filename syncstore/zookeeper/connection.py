@@ -16,7 +16,7 @@ from typing import Any
 
 from syncstore.zookeeper.client import Answer, Client, KazooTimeoutError, NotSent, kazoo_errors, requests
 from syncstore.zookeeper.ensemble import Ensemble
-from syncstore.zookeeper.errors import NodeExists, SessionEnded, ZKTimeout, ZKUnavailable
+from syncstore.zookeeper.errors import NodeExists, Refused, SessionEnded, ZKTimeout, ZKUnavailable
 from syncstore.zookeeper.failures import Failure, refusal, sort
 
 _PAUSE = 0.02
@@ -98,7 +98,10 @@ class Connection:
         """Wait until requests can be sent, and the chroot is there. Raises ZKUnavailable."""
         self._await_connected(deadline)
         if not self.prepared:
-            self._make_chroot(deadline)
+            try:
+                self._make_chroot(deadline)
+            except Refused as error:
+                raise ZKUnavailable(self.ensemble.name, f"the chroot cannot be made: {error}") from error
             self.prepared = True
 
     def call(
@@ -233,6 +236,7 @@ class Connection:
                 self._state = State.CONNECTED
                 self.session_id = self.client._session_id
                 self.connects += 1
+                self.draining_since = None
             else:
                 self._state = State.SUSPENDED
                 self._suspended_at = time.monotonic()
