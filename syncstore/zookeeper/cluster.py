@@ -183,8 +183,9 @@ class Cluster:
         with self.gate.exclusive(deadline, patience) as entered:
             if not entered:
                 raise ZKTimeout(self.ensemble.name, "its client is being replaced")
-            if self._closed or self.connection is not old or (old is not None and not old.failed):
-                return  # closed or replaced meanwhile, or there again with its session
+            self._check_process()
+            if self.connection is not old or (old is not None and not old.failed):
+                return  # replaced meanwhile, or there again with its session
             if old is not None:  # before the next is connected: a watch looks at one of them
                 old.end(Failure.LOST, "unreachable for longer than its session lasts")
             self._generation += 1
