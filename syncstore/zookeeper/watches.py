@@ -174,10 +174,12 @@ class Watch:
             shot = self._shot(connection, "exists")
             if connection.call(shot.request, self.path, deadline, repeatable=True) is None:
                 return
+            self._disarm()  # made meanwhile: its value is not what is watched
         raise WatchTimeout(f"{self.path} is made and removed too fast to be watched")
 
     def _arm_again(self, connection: Connection) -> None:
         if self.count:
+            self._disarm()  # what happens until the next is armed is found by comparing
             on: On = "exists" if self.kind != "children" or self.seen is None else "children"
             shot = self._shot(connection, on)
             connection.client.ask(shot.request).rawlink(lambda answer: self._compare(shot, answer))

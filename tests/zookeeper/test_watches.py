@@ -14,7 +14,7 @@ from syncstore.testing.tcp_proxy import TcpProxy
 from syncstore.testing.zookeeper_servers import ZooKeeperServer, expire
 from syncstore.zookeeper.clusters import Clusters
 from syncstore.zookeeper.connection import Connection, State
-from syncstore.zookeeper.errors import WatchClosed, WatchTimeout, ZKUnavailable
+from syncstore.zookeeper.errors import NoNode, WatchClosed, WatchTimeout, ZKUnavailable
 from syncstore.zookeeper.watches import Change, Kind, Watch, WatchEvent
 
 PATH = "/node"
@@ -141,6 +141,31 @@ def test_whether_a_node_exists_is_not_changed_by_its_value(clusters: Clusters) -
         seen.wait(0.1)
     remove(clusters)
     assert seen.wait(LONG).type is Change.DELETED
+
+
+def test_children_of_a_node_that_is_made_while_it_is_armed_are_not_its_value(
+    clusters: Clusters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = Connection.call
+
+    def create_between(self: Connection, request: Any, *arguments: Any, **more: Any) -> Any:
+        try:
+            return call(self, request, *arguments, **more)
+        except NoNode:
+            monkeypatch.setattr(Connection, "call", call)
+            create(clusters)
+            raise
+
+    with clusters.acquire("main", LONG) as zk:
+        monkeypatch.setattr(Connection, "call", create_between)
+        seen = zk.watch(PATH, "children")
+        assert seen.seen is not None
+        other = zk.watch(PATH, "data")
+    change(clusters)
+    assert other.wait(LONG)
+    assert seen.count == 1
+    create(clusters, f"{PATH}/child")
+    assert seen.wait(LONG).type is Change.CHILD
 
 
 def test_a_callback_is_given_the_event_and_the_context(clusters: Clusters) -> None:
@@ -390,6 +415,7 @@ def test_events_of_the_session_do_not_end_it(
         await_that(lambda: connection_of(ours).state is State.CONNECTED)
     assert seen.count == 1
     await_that(lambda: connection_of(ours).client.watches == 1)
+    assert len(seen._shots) == 1
     if kind == "children":
         create(others, f"{PATH}/child")
     else:
