@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from kazoo.client import KazooClient
+from kazoo.security import make_acl
 
 from syncstore.testing.plugin import started
 from syncstore.testing.tcp_proxy import WELL, Fault, TcpProxy
@@ -16,6 +19,8 @@ from syncstore.zookeeper.clusters import Clusters
 from syncstore.zookeeper.connection import State
 from syncstore.zookeeper.errors import NodeExists, ZKTimeout, ZKUnavailable
 from syncstore.zookeeper.handle import Handle
+from syncstore.zookeeper.nodes import Stat
+from syncstore.zookeeper.reaper import Reaper, _Job
 
 LONG = 20.0
 NO_ANSWERS = Fault(swallow_replies=True)
@@ -214,6 +219,66 @@ def test_what_is_given_up_is_removed_by_its_name(clusters: Clusters) -> None:
         zk.reap("/queue", "c0ffee-")
         await_that(lambda: len(zk.children("/queue")) == 1)
         assert zk.children("/queue")[0].startswith("decaf-")
+
+
+def test_what_cannot_be_looked_for_keeps_nothing_else_waiting(
+    opened: Any, server: ZooKeeperServer, chroot: str
+) -> None:
+    ours: Clusters = opened(server.hosts, chroot=chroot, session_timeout=1.0)
+    with ours.acquire("main", LONG) as zk:
+        zk.ensure("/queue")
+        zk.create("/queue/c0ffee-", ephemeral=True, sequence=True)
+        raw = KazooClient(server.hosts)
+        raw.start(timeout=LONG)
+        raw.create(f"{chroot}/closed", acl=[make_acl("world", "anyone", create=True)])
+        raw.stop()
+        raw.close()
+        zk.reap("/closed", "c0ffee-")
+        zk.reap("/queue", "c0ffee-")
+        await_that(lambda: zk.children("/queue") == [])
+    await_that(lambda: reaped(ours))
+
+
+class SlowHandle:
+    """A handle whose first delete hangs, and then comes to nothing."""
+
+    session_timeout = 0.0
+
+    def __init__(self) -> None:
+        self.deleting, self.go_on = threading.Event(), threading.Event()
+        self.there = True
+
+    def __enter__(self) -> SlowHandle:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def sync(self) -> None: ...
+
+    def children(self, _parent: str) -> list[str]:
+        return ["c0ffee"] if self.there else []
+
+    def exists(self, _path: str) -> Stat | None:
+        return Stat(1, 1, 1, 0, 0, 0, 0) if self.there else None
+
+    def delete(self, _path: str, _version: int) -> None:
+        if not self.deleting.is_set():
+            self.deleting.set()
+            assert self.go_on.wait(LONG)
+            raise ZKUnavailable("main", "gone away")
+        self.there = False
+
+
+def test_who_cannot_wait_for_a_removal_leaves_it_to_go_on() -> None:
+    handle = SlowHandle()
+    reaper = Reaper("main", lambda _: handle)  # type: ignore[arg-type, return-value]
+    reaper._add(_Job("/", "c0ffee", unique=True))
+    assert handle.deleting.wait(LONG)
+    with pytest.raises(ZKTimeout):
+        reaper.leave("/c0ffee", time.monotonic())
+    handle.go_on.set()
+    await_that(lambda: not handle.there)
+    await_that(lambda: len(reaper) == 0)
 
 
 def test_it_goes_on_when_the_cluster_is_back(ours: Clusters, others: Clusters, proxy: TcpProxy) -> None:
