@@ -65,8 +65,12 @@ class Connection:
         self.client = Client(ensemble, self._client_changed)
 
     def open(self) -> None:
-        """Begin to connect, and do not wait for it."""
-        self.client.start_async()
+        """Begin to connect, and do not wait for it. Raises ZKUnavailable when this process has no means left."""
+        try:
+            self.client.start_async()
+        except (OSError, RuntimeError) as error:  # no file or thread to be had
+            self.client.shut()
+            raise ZKUnavailable(self.ensemble.name, f"no client can be made: {error}") from error
 
     # -- what it is
 
@@ -116,9 +120,11 @@ class Connection:
         while True:
             self._await_connected(deadline)
             sent = time.monotonic()
+            if sent >= deadline:
+                raise ZKTimeout(self.ensemble.name, f"no time was left to ask about {path}")
             answer = self.client.ask(request)
             try:
-                value = answer.get(timeout=max(0.0, deadline - sent))
+                value = answer.get(timeout=deadline - sent)
             except NotSent:
                 continue
             except KazooTimeoutError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 import textwrap
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kazoo.handlers.threading import SequentialThreadingHandler
 
 from syncstore.testing.zookeeper_servers import ZooKeeperServer, expire
 from syncstore.zookeeper.clusters import Clusters
@@ -137,6 +139,22 @@ def test_a_closed_cluster_is_unavailable(clusters: Clusters) -> None:
     zk.release()
     with pytest.raises(SessionEnded):
         clusters.acquire("main")
+
+
+def test_a_process_without_files_or_threads_left_is_unavailable_and_keeps_none(
+    clusters: Clusters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_handler: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    before = threading.active_count()
+    with monkeypatch.context() as patched:
+        patched.setattr(SequentialThreadingHandler, "create_socket_pair", fail)
+        for _ in range(3):
+            with pytest.raises(ZKUnavailable, match="Too many open files"):
+                clusters.acquire("main")
+    assert threading.active_count() == before
+    assert use(clusters) > 0
 
 
 # -- replacing

@@ -17,6 +17,7 @@ from syncstore.zookeeper.errors import (
     NoNode,
     NotEmpty,
     RequestTooLarge,
+    ZKTimeout,
 )
 from syncstore.zookeeper.handle import MAX_REQUEST
 from syncstore.zookeeper.nodes import Check, Create, Delete, Set, Stat
@@ -161,6 +162,17 @@ def test_what_is_created_with_a_secret_is_closed_to_others(
         assert zk.get("/a").value == b"x"
     with others.acquire("main") as zk, pytest.raises(Forbidden):
         zk.get("/mine/a")
+
+
+def test_what_has_no_time_left_is_not_sent(clusters: Clusters) -> None:
+    with clusters.acquire("main") as zk:
+        zk.create("/a")
+        for call in (zk.delete, zk.create, zk.ensure):
+            with pytest.raises(ZKTimeout) as caught:
+                call("/a" if call == zk.delete else "/b", timeout=0)
+            assert not caught.value.maybe_done
+        assert zk.children("/") == ["a"]
+        assert clusters.status()["main"].doubtful == 0
 
 
 def test_a_handle_is_released_once_by_its_thread_and_not_used_after(clusters: Clusters) -> None:
