@@ -95,6 +95,8 @@ class ZooKeeperLocks:
                 yield removed
         except ZKUnavailable as error:
             raise LockUnavailable(error.reason) from error
+        except Refused as error:
+            raise LockUnavailable(f"the ZooKeeper cluster {self.cluster.ensemble.name}: {error}") from error
 
 
 class ZooKeeperGrant:
@@ -148,10 +150,11 @@ class ZooKeeperGrant:
             raise LockUnavailable(str(error)) from error
 
     def _release(self, cluster: Cluster) -> None:
+        deadline = time.monotonic() + _RELEASE_SECONDS
         with cluster.acquire(min(cluster.ensemble.op_timeout, _RELEASE_SECONDS)) as zk:
             if zk.generation != self._generation:
                 raise LockLost(f"the session that held the lock on {self._subject} has ended")
-            self._place.remove(zk, _RELEASE_SECONDS, alone=self._alone)
+            self._place.remove(zk, deadline, alone=self._alone)
 
 
 class _Place:
@@ -172,20 +175,22 @@ class _Place:
         self._path = made.path
         self.name = made.path.rpartition("/")[2]
 
-    def remove(self, zk: Handle, timeout: float, *, alone: bool) -> None:
-        """Remove it and, if it is empty then, its directory. Raises NoNode, ZKUnavailable.
+    def remove(self, zk: Handle, deadline: float, *, alone: bool) -> None:
+        """Remove it and, if it is empty then, its directory, until `deadline` on time.monotonic().
 
         Who was `alone` may hope to do both at once; otherwise the next one is not kept waiting for the second.
+        Raises NoNode, ZKUnavailable.
         """
         if alone:
             try:
-                zk.transaction([Delete(self._path), Delete(self._directory)], timeout)
+                zk.transaction([Delete(self._path), Delete(self._directory)], _until(deadline))
             except NotEmpty:
-                zk.delete(self._path, timeout=timeout)
-            return
-        zk.delete(self._path, timeout=timeout)
+                """Others wait. They may all have gone when we have, and then the directory is ours to remove."""
+            else:
+                return
+        zk.delete(self._path, timeout=_until(deadline))
         try:
-            _remove_empty(zk, self._directory, timeout)
+            _remove_empty(zk, self._directory, _until(deadline))
         except ZKUnavailable:
             log.debug("%s may stay; a sweep finds it", self._directory)
 
@@ -282,7 +287,7 @@ class _Request:
     def _leave(self, zk: Handle, place: _Place) -> None:
         """Go out of the queue, at once if that can be."""
         try:
-            place.remove(zk, self._patience(), alone=False)
+            place.remove(zk, self._deadline + self._locks.grace, alone=False)
         except NoNode:
             pass
         except (ZKUnavailable, Refused):
@@ -310,6 +315,11 @@ class _Request:
                 return
             else:
                 return
+
+
+def _until(deadline: float) -> float:
+    """Seconds that are left."""
+    return max(0.0, deadline - time.monotonic())
 
 
 def _children(zk: Handle, path: str) -> list[str]:

@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -25,7 +25,9 @@ from syncstore.testing.processes import HOST, free_port
 from syncstore.testing.tcp_proxy import SILENT, WELL, Fault, TcpProxy
 from syncstore.testing.zookeeper_locks import open_zookeeper_locks
 from syncstore.testing.zookeeper_servers import ZooKeeperServer, expire
+from syncstore.zookeeper.clusters import Clusters
 from syncstore.zookeeper.connection import Connection
+from syncstore.zookeeper.ensemble import Digest, Ensemble, parse_hosts
 from syncstore.zookeeper.errors import NoNode
 from syncstore.zookeeper.handle import Handle
 from syncstore.zookeeper.nodes import join
@@ -233,6 +235,58 @@ def test_who_gave_up_leaves_nothing_and_is_in_nobodys_way(ours: Locks, others: L
     held.release()
     acquire(others, timeout=0).release()
     assert directories(ours) == []
+
+
+def test_a_directory_that_is_given_up_by_two_at_once_is_removed(
+    ours: Locks, others: Locks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = acquire(ours)
+    transaction = Handle.transaction
+
+    def the_other_leaves(self: Handle, *arguments: Any) -> Any:
+        with monkeypatch.context() as patched:
+            patched.setattr(Handle, "transaction", transaction)
+            with HolderThread(others) as other:
+                other.begin_to_enter("write", *KEY, 0.5)
+                await_that(lambda: queued(others) == 2)
+                try:
+                    return transaction(self, *arguments)
+                finally:
+                    assert other.outcome() == "LockTimeout"
+
+    monkeypatch.setattr(Handle, "transaction", the_other_leaves)
+    held.release()
+    assert directories(ours) == []
+
+
+@pytest.mark.parametrize("mode", ["write", "read"])
+def test_a_release_has_one_deadline_for_all_of_it(
+    ours: Locks, others: Locks, mode: Mode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with HolderThread(others) as waiter:
+        held = [acquire(ours, mode)]
+        if mode == "read":
+            held.append(acquire(ours, mode))  # which is not the first
+        waiter.begin_to_enter("write", *KEY, LONG)
+        await_that(lambda: queued(ours) == len(held) + 1)
+        deadlines: list[float] = []
+        call = Connection.call
+
+        def slow(self: Connection, request: Any, path: str, deadline: float, **more: Any) -> Any:
+            if threading.current_thread() is threading.main_thread():
+                deadlines.append(deadline)
+                time.sleep(0.2)
+            return call(self, request, path, deadline, **more)
+
+        monkeypatch.setattr(Connection, "call", slow)
+        begun = time.monotonic()
+        held[-1].release()
+        monkeypatch.setattr(Connection, "call", call)
+        assert len(deadlines) > 1
+        assert max(deadlines) - begun < 1.15
+        for one in held[:-1]:
+            one.release()
+        assert waiter.outcome() == "held"
 
 
 # -- a session that ends
@@ -484,6 +538,7 @@ def test_an_outage_at_release_masks_neither_an_exception_nor_a_result(
 def test_a_backend_that_is_closed_ends_its_session_and_its_threads(
     open_here: OpenLocks, others: Locks
 ) -> None:
+    acquire(others, key=(1, "warm")).release()
     before = set(threading.enumerate())
     with open_here() as locks:
         acquire(locks)
@@ -511,6 +566,19 @@ def test_what_dead_holders_leave_is_swept_and_nothing_else(open_here: OpenLocks,
     assert children(ours, ROOT) == []
     with ours.write(*KEY):
         """All of it is made again."""
+
+
+def test_a_sweep_of_what_is_not_ours_is_unavailable(
+    zookeeper_server: ZooKeeperServer, chroot: str, ours: Locks
+) -> None:
+    auth = Digest("me", "s3cret")
+    theirs = Clusters([Ensemble("theirs", parse_hosts(zookeeper_server.hosts), chroot=chroot, auth=auth)])
+    with closing(theirs), theirs.acquire("theirs", LONG) as zk:
+        zk.ensure(ROOT)
+    with pytest.raises(LockUnavailable, match="access list"):
+        list(ours.sweep())
+    with pytest.raises(LockUnavailable, match="access list"):
+        acquire(ours, timeout=0.5)
 
 
 def test_a_sweep_beside_those_who_lock_is_not_noticed(ours: Locks, others: Locks) -> None:
