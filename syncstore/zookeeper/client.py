@@ -46,7 +46,8 @@ _LONGEST_RETRY = 1.0
 _STOP_SECONDS = 30.0
 
 log = logging.getLogger(__name__)
-log.setLevel(logging.INFO)  # at DEBUG kazoo would log values and passwords
+log.setLevel(logging.INFO)
+log.addFilter(lambda record: record.levelno >= logging.INFO)  # at DEBUG kazoo would log values and passwords
 
 
 class NotSent(kazoo_errors.ConnectionLoss):  # type: ignore[misc]  # kazoo has no types
@@ -234,14 +235,14 @@ class _Threads(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo has n
 
     def __init__(self, connect_timeout: float) -> None:
         super().__init__()
-        self._connect_timeout = connect_timeout
+        self.connect_timeout = connect_timeout
 
     def dispatch_callback(self, callback: Any) -> None:
         """A watch fires. At once: it only wakes who waits; a callback it gives to `Client.on_watch_thread`."""
         callback.func(*callback.args)
 
     def create_connection(self, *args: Any, timeout: float, **kwargs: Any) -> Any:
-        return super().create_connection(*args, timeout=min(timeout, self._connect_timeout), **kwargs)
+        return super().create_connection(*args, timeout=min(timeout, self.connect_timeout), **kwargs)
 
 
 class _Line(ConnectionHandler):  # type: ignore[misc]  # kazoo has no types
@@ -249,7 +250,7 @@ class _Line(ConnectionHandler):  # type: ignore[misc]  # kazoo has no types
 
     def _invoke(self, timeout: float, request: Any, xid: int | None = None) -> Any:
         sent = time.monotonic()
-        answer = super()._invoke(timeout, request, xid)
+        answer = super()._invoke(min(timeout, self.handler.connect_timeout), request, xid)
         if isinstance(request, requests.Connect) and answer[0].time_out > 0:
             self.client.session_timeout = answer[0].time_out / 1000
             self.client.proof = sent

@@ -139,7 +139,7 @@ class Handle:
         """
         check_path(path, sequence=sequence)
         full = self._full(path)
-        self._check_size(path, len(value) + len(full))
+        self._check_size(path, len(value) + len(full.encode()))
         flags = (_EPHEMERAL if ephemeral else 0) | (_SEQUENCE if sequence else 0)
         request = requests.Create2(full, value, self._connection.client.acl, flags)
 
@@ -182,7 +182,7 @@ class Handle:
         """Give a node another value, if it has this version. Raises NoNode, BadVersion, RequestTooLarge."""
         check_path(path)
         full = self._full(path)
-        self._check_size(path, len(value) + len(full))
+        self._check_size(path, len(value) + len(full.encode()))
         return stat_of(self._call(requests.SetData(full, value, version), path, timeout, repeatable=False))
 
     def delete(self, path: str, version: int = ANY_VERSION, timeout: float | None = None) -> None:

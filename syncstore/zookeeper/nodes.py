@@ -14,6 +14,8 @@ ANY_VERSION = -1
 # . or .. as a step, no slash at the end. One step may hold anything else.
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\uf8ff\ufff0-\uffff]|//|(?:/\.{1,2}(?=/|\Z))")
 
+_LONGEST_PATH = 32_768  # ours: a request that is too large ends the connection
+
 
 class Stat(NamedTuple):
     """A node's facts. The `zxid`s are the cluster's counter of changes: when it was created, last set, and when a
@@ -99,6 +101,8 @@ def check_path(path: str, *, sequence: bool = False) -> None:
     """
     if path == "/" and not sequence:
         return
+    if len(path) > _LONGEST_PATH:
+        raise BadArguments(f"{path[:80]}...", f"a path of more than {_LONGEST_PATH} characters")
     if not path.startswith("/") or path.endswith("/") or _FORBIDDEN.search(path):
         raise BadArguments(
             path, "not a path: /step/step, without empty steps, dots alone or control characters"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import time
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -52,6 +54,16 @@ def test_a_request_without_a_connection_is_refused_and_never_sent(
         zk.release()
 
 
+def test_a_server_that_is_silent_is_left_after_the_connect_timeout(opened: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent, ExitStack() as stack:
+        silent.settimeout(10)
+        clusters = opened(f"127.0.0.1:{silent.getsockname()[1]}", session_timeout=20.0, connect_timeout=0.1)
+        with pytest.raises(ZKUnavailable):
+            clusters.acquire("main", 0.1)
+        for _ in range(3):
+            stack.enter_context(silent.accept()[0])
+
+
 def test_a_granted_session_timeout_is_the_servers(opened: Any, zookeeper_server: ZooKeeperServer) -> None:
     with opened(zookeeper_server.hosts, session_timeout=60.0).acquire("main") as zk:
         assert zk.session_timeout == 20.0
@@ -72,6 +84,7 @@ def test_a_password_is_never_logged(
     from syncstore.zookeeper.ensemble import Digest
 
     caplog.set_level("DEBUG")
+    caplog.set_level("DEBUG", "syncstore.zookeeper.client")
     with opened(zookeeper_server.hosts, auth=Digest("me", "s3cret")).acquire("main") as zk:
         zk.create("/secretly", b"v4lue")
         zk.delete("/secretly")

@@ -145,6 +145,18 @@ def test_a_sequence_without_a_name_is_refused(clusters: Clusters) -> None:
                 zk.create(path, sequence=True)
 
 
+def test_a_path_that_servers_would_not_read_is_not_sent(clusters: Clusters) -> None:
+    with clusters.acquire("main") as zk:
+        for path in ("/" + "a" * 1_200_000, "/" + "é" * 600_000):
+            for call in (zk.get, zk.exists, zk.children, zk.create, zk.delete, zk.ensure, zk.watch):
+                with pytest.raises(BadArguments) as caught:
+                    call(path)
+                assert len(str(caught.value)) < 300
+        with pytest.raises(RequestTooLarge):
+            zk.create("/" + "é" * 2000, bytes(MAX_REQUEST - 2001))
+        assert clusters["main"].connection.connects == 1  # type: ignore[union-attr]
+
+
 def test_paths_may_hold_what_zookeeper_allows(clusters: Clusters) -> None:
     with clusters.acquire("main") as zk:
         for path in ("/a b", "/é", "/...", "/.a", "/{x}:%"):
