@@ -233,7 +233,10 @@ class _Request:
                     if self._left() <= 0:
                         self._leave(zk, place)
                         raise LockTimeout(f"others hold the lock on {self._subject}")
-                    watch = zk.watch(before, "exists", timeout=self._patience())
+                    try:
+                        watch = zk.watch(before, "gone", timeout=self._patience())
+                    except NoNode:
+                        continue  # gone before it was looked at
             except NoNode:
                 self._give_up_place()  # the session or the directory went while we were at it
                 if self._left() + self._locks.grace <= 0:
@@ -302,8 +305,6 @@ class _Request:
 
     def _wait(self, watch: Watch, place: _Place) -> None:
         """Until the one before us has gone, our session has ended, or the time is up."""
-        if watch.seen is None:
-            return  # gone before it was looked at
         while (left := self._left()) > 0:
             try:
                 watch.wait(min(left, _LOOK_SECONDS))

@@ -102,11 +102,15 @@ class Connection:
         """Wait until requests can be sent, and the chroot is there. Raises ZKUnavailable."""
         self._await_connected(deadline)
         if not self.prepared:
-            try:
-                self._make_chroot(deadline)
-            except Refused as error:
-                raise ZKUnavailable(self.ensemble.name, f"the chroot cannot be made: {error}") from error
+            self.make_chroot(deadline)
             self.prepared = True
+
+    def make_chroot(self, deadline: float) -> None:
+        """Make what is missing of the path below which all the others are. Raises ZKUnavailable."""
+        try:
+            self._make_chroot(deadline)
+        except Refused as error:
+            raise ZKUnavailable(self.ensemble.name, f"the chroot cannot be made: {error}") from error
 
     def call(
         self, request: Any, path: str, deadline: float, *, repeatable: bool, doubt: Doubt | None = None

@@ -173,6 +173,8 @@ class Handle:
             except NodeExists:
                 pass
             except NoNode:
+                if missing[-1] == "/":
+                    self._connection.make_chroot(deadline)  # somebody has removed it
                 missing.append(parent_of(missing[-1]))
                 continue
             missing.pop()
@@ -231,7 +233,9 @@ class Handle:
         """A watch for one change of a node, which survives losses of the connection and of the session.
 
         "exists" is for being made or removed, "data" for that or another value, "children" for that or other
-        children. `watch.seen` is what was there when it was armed.
+        children. `watch.seen` is what was there when it was armed. "gone" is for being removed, and raises NoNode
+        when it is not there: with the others the server would keep a watch on what is never made, also when it
+        was destroyed here, until the connection ends.
         """
         check_path(path)
         return self._watches.add(self._using(), path, kind, callback, context, self._deadline(timeout))

@@ -225,6 +225,24 @@ def test_readers_enter_together_and_wait_for_a_writer_who_came_before(ours: Lock
         assert reader.outcome() == "held"
 
 
+def test_who_finds_the_one_before_gone_leaves_no_watch_on_the_server(
+    ours: Locks, others: Locks, zookeeper_server: ZooKeeperServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = [acquire(others)]
+    before = zookeeper_server.ask("wchs")
+    watch = Handle.watch
+
+    def too_late(self: Handle, *arguments: Any, **more: Any) -> Any:
+        if held:
+            held.pop().release()
+        return watch(self, *arguments, **more)
+
+    monkeypatch.setattr(Handle, "watch", too_late)
+    acquire(ours).release()
+    assert not held
+    assert zookeeper_server.ask("wchs") == before
+
+
 @pytest.mark.parametrize("timeout", [0.0, 0.2])
 def test_who_gave_up_leaves_nothing_and_is_in_nobodys_way(ours: Locks, others: Locks, timeout: float) -> None:
     held = acquire(ours)

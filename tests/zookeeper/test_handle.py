@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from uuid import uuid4
 
 import pytest
 
@@ -64,6 +65,18 @@ def test_ensure_makes_what_is_missing_and_minds_nothing_that_is_there(clusters: 
         zk.ensure("/a/b/d")
         zk.ensure("/a")
         assert sorted(zk.children("/a/b")) == ["c", "d"]
+
+
+def test_a_chroot_that_was_removed_is_made_again(zookeeper_server: ZooKeeperServer, opened: object) -> None:
+    chroot = f"/{uuid4().hex}"
+    ours = opened(zookeeper_server.hosts, chroot=f"{chroot}/a/b")  # type: ignore[operator]
+    all_of_it = opened(zookeeper_server.hosts)  # type: ignore[operator]
+    with ours.acquire("main") as zk, all_of_it.acquire("main") as above:
+        zk.ensure("/c/d")
+        for path in ("/a/b/c/d", "/a/b/c", "/a/b", "/a", ""):
+            above.delete(chroot + path)
+        zk.ensure("/c/d")
+        assert zk.children("/c") == ["d"]
 
 
 def test_answers_that_are_no_are_of_their_kind(clusters: Clusters) -> None:

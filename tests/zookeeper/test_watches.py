@@ -112,6 +112,7 @@ class Listener:
         ("data", False, create, Change.CREATED),
         ("exists", True, remove, Change.DELETED),
         ("exists", False, create, Change.CREATED),
+        ("gone", True, remove, Change.DELETED),
         ("children", True, lambda clusters: create(clusters, f"{PATH}/child"), Change.CHILD),
         ("children", True, remove, Change.DELETED),
         ("children", False, create, Change.CREATED),
@@ -166,6 +167,31 @@ def test_children_of_a_node_that_is_made_while_it_is_armed_are_not_its_value(
     assert seen.count == 1
     create(clusters, f"{PATH}/child")
     assert seen.wait(LONG).type is Change.CHILD
+
+
+def test_a_watch_for_the_end_of_what_is_not_there_leaves_nothing_on_the_server(
+    clusters: Clusters, zookeeper_server: ZooKeeperServer
+) -> None:
+    with clusters.acquire("main") as zk:
+        before = watches_of(zookeeper_server)
+        for _ in range(10):
+            with pytest.raises(NoNode):
+                zk.watch(PATH, "gone")
+        assert watches_of(zookeeper_server) == before
+        assert connection_of(clusters).client.watches == 0
+        zk.create(PATH)
+        seen = zk.watch(PATH, "gone")
+        zk.set(PATH, b"changed")
+        zk.create(f"{PATH}/child")
+        with pytest.raises(WatchTimeout):
+            seen.wait(0.1)
+        zk.delete(f"{PATH}/child")
+        zk.delete(PATH)
+        assert seen.wait(LONG) == WatchEvent(Change.DELETED, PATH)
+
+
+def watches_of(server: ZooKeeperServer) -> int:
+    return int(server.ask("wchs").partition("Total watches:")[2])
 
 
 def test_a_callback_is_given_the_event_and_the_context(clusters: Clusters) -> None:
@@ -367,6 +393,7 @@ def test_a_change_during_an_outage_is_told_once_and_as_synthetic(
         ("data", False, create, Change.CREATED),
         ("exists", True, remove, Change.DELETED),
         ("exists", False, create, Change.CREATED),
+        ("gone", True, remove, Change.DELETED),
         ("children", True, lambda clusters: create(clusters, f"{PATH}/child"), Change.CHILD),
         ("children", True, remove, Change.DELETED),
         ("children", False, create, Change.CREATED),
@@ -402,7 +429,7 @@ def test_a_node_removed_and_made_anew_during_an_outage_was_removed(
     assert seen.wait(LONG) == WatchEvent(Change.DELETED, PATH, synthetic=True)
 
 
-@pytest.mark.parametrize("kind", ["data", "exists", "children"])
+@pytest.mark.parametrize("kind", ["data", "exists", "gone", "children"])
 def test_events_of_the_session_do_not_end_it(
     ours: Clusters, others: Clusters, proxy: TcpProxy, kind: Kind
 ) -> None:
