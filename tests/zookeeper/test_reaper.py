@@ -129,6 +129,29 @@ def test_what_was_created_on_a_connection_that_broke_is_removed(
     assert names(others) == []
 
 
+@EACH
+def test_what_was_created_before_its_connection_broke_is_removed(
+    ours: Clusters, others: Clusters, proxy: TcpProxy, facts: dict[str, Any]
+) -> None:
+    """The call ends by the loss of the connection, and not by its deadline."""
+    with ours.acquire("main", LONG) as zk:
+        proxy.fault = NO_ANSWERS
+
+        def break_it() -> None:
+            await_that(lambda: len(names(others)) == 1)
+            proxy.fault = WELL
+            proxy.cut()
+
+        breaker = threading.Thread(target=break_it)
+        breaker.start()
+        with pytest.raises(ZKUnavailable, match="the connection broke") as caught:
+            zk.create("/c0ffee-", timeout=LONG, **facts)
+        breaker.join(LONG)
+        assert caught.value.maybe_done
+    await_that(lambda: reaped(ours))
+    assert names(others) == []
+
+
 def test_a_lasting_node_that_is_told_of_late_is_removed(patient: Clusters, server: ZooKeeperServer) -> None:
     with patient.acquire("main", LONG) as zk:
         server.freeze()
@@ -239,16 +262,14 @@ def test_what_cannot_be_looked_for_keeps_nothing_else_waiting(
     await_that(lambda: reaped(ours))
 
 
-class SlowHandle:
-    """A handle whose first delete hangs, and then comes to nothing."""
+class FakeHandle:
+    """A handle on one node, "c0ffee", and no server."""
 
     session_timeout = 0.0
+    there = True
+    looks = 0
 
-    def __init__(self) -> None:
-        self.deleting, self.go_on = threading.Event(), threading.Event()
-        self.there = True
-
-    def __enter__(self) -> SlowHandle:
+    def __enter__(self) -> FakeHandle:
         return self
 
     def __exit__(self, *_: object) -> None: ...
@@ -259,14 +280,36 @@ class SlowHandle:
         return ["c0ffee"] if self.there else []
 
     def exists(self, _path: str) -> Stat | None:
+        self.looks += 1
         return Stat(1, 1, 1, 0, 0, 0, 0) if self.there else None
 
     def delete(self, _path: str, _version: int) -> None:
+        self.there = False
+
+
+class SlowHandle(FakeHandle):
+    """Whose first delete hangs, and then comes to nothing."""
+
+    def __init__(self) -> None:
+        self.deleting, self.go_on = threading.Event(), threading.Event()
+
+    def delete(self, path: str, version: int) -> None:
         if not self.deleting.is_set():
             self.deleting.set()
             assert self.go_on.wait(LONG)
             raise ZKUnavailable("main", "gone away")
-        self.there = False
+        super().delete(path, version)
+
+
+def test_it_looks_for_as_long_as_a_server_may_keep_what_it_was_sent() -> None:
+    handle = FakeHandle()
+    handle.there, handle.session_timeout = False, 1.0
+    reaper = Reaper("main", lambda _: handle)  # type: ignore[arg-type, return-value]
+    reaper._add(_Job("/", "c0ffee", unique=True))
+    await_that(lambda: handle.looks > 1)
+    handle.there = True
+    await_that(lambda: not handle.there)
+    await_that(lambda: len(reaper) == 0)
 
 
 def test_who_cannot_wait_for_a_removal_leaves_it_to_go_on() -> None:
