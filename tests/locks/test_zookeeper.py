@@ -26,7 +26,7 @@ from syncstore.testing.tcp_proxy import SILENT, WELL, Fault, TcpProxy
 from syncstore.testing.zookeeper_locks import open_zookeeper_locks
 from syncstore.testing.zookeeper_servers import ZooKeeperServer, expire
 from syncstore.zookeeper.clusters import Clusters
-from syncstore.zookeeper.connection import Connection
+from syncstore.zookeeper.connection import Connection, State
 from syncstore.zookeeper.ensemble import Digest, Ensemble, parse_hosts
 from syncstore.zookeeper.errors import NoNode
 from syncstore.zookeeper.handle import Handle
@@ -331,6 +331,24 @@ def test_a_holder_whose_session_expired_knows_and_takes_nothing_from_the_next_on
     assert others.lost_at_release == 0
 
 
+def test_a_holder_who_has_heard_nothing_for_long_does_not_believe_in_its_lock(
+    zookeeper_server: ZooKeeperServer, chroot: str
+) -> None:
+    """It woke up just now, and has not noticed that the servers have hung up."""
+    with open_zookeeper_locks(zookeeper_server.hosts, chroot=chroot, session_timeout=20.0) as locks:
+        held = acquire(locks)
+        connection = backend(locks).cluster.connection
+        assert connection is not None
+        assert held.valid()
+        answered = connection.client.proof
+        connection.client.proof = answered - 20.0 * 2 / 3
+        assert connection.state is State.CONNECTED
+        assert not held.valid()
+        with backend(locks).cluster.acquire(LONG) as zk:
+            zk.exists("/")  # an answer says that the session lives
+        assert held.valid()
+
+
 def test_who_waits_through_the_end_of_its_session_queues_again(
     ours: Locks, others: Locks, zookeeper_server: ZooKeeperServer
 ) -> None:
@@ -455,6 +473,23 @@ def test_who_waits_keeps_its_place_when_its_connection_breaks(
         assert waiter.outcome() == "held"
         assert children(others, directory_of(KEY)) == before[1:] or len(before) == 2
         assert queued(others) == 1
+
+
+def test_a_holder_without_a_connection_does_not_believe_in_its_lock_until_it_is_back(
+    proxy: TcpProxy, chroot: str
+) -> None:
+    with open_zookeeper_locks(proxy.address, chroot=chroot, session_timeout=20.0) as locks:
+        held = acquire(locks)
+        connection = backend(locks).cluster.connection
+        assert connection is not None
+        proxy.refuse()
+        proxy.cut()
+        await_that(lambda: connection.state is State.SUSPENDED)
+        assert time.monotonic() - connection.proof < 10
+        assert not held.valid()
+        proxy.accept()
+        await_that(held.valid)
+        held.release()
 
 
 def test_a_release_that_was_not_answered_leaves_nothing(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
 
@@ -52,6 +53,23 @@ def test_a_request_without_a_connection_is_refused_and_never_sent(
         assert zk.generation == 1
         assert connection.connects == 2
         zk.release()
+
+
+def test_who_waits_while_the_session_must_have_ended_makes_another(
+    opened: Any, zookeeper_server: ZooKeeperServer
+) -> None:
+    with TcpProxy(zookeeper_server.port) as proxy, ThreadPoolExecutor(1) as thread:
+        clusters: Clusters = opened(proxy.address, session_timeout=1.0)
+        clusters.acquire("main").release()
+        connection = clusters["main"].connection
+        assert connection is not None
+        proxy.refuse()
+        proxy.cut()
+        await_that(lambda: connection.state is State.SUSPENDED)
+        waiting = thread.submit(lambda: clusters.acquire("main", 20).generation)
+        await_that(lambda: clusters.status()["main"].generation == 2, 10)
+        proxy.accept()
+        assert waiting.result(20) == 2
 
 
 def test_a_server_that_is_silent_is_left_after_the_connect_timeout(opened: Any) -> None:

@@ -263,6 +263,40 @@ def test_what_comes_after_destroying_is_dropped(clusters: Clusters) -> None:
     assert listener.events == []
 
 
+def test_a_callback_that_has_not_begun_is_not_called_after_destroying(clusters: Clusters) -> None:
+    create(clusters)
+    entered, go_on = threading.Event(), threading.Event()
+
+    def slow(_event: WatchEvent, _context: object) -> None:
+        entered.set()
+        go_on.wait(LONG)
+
+    listener, last = Listener(), Listener()
+    watch(clusters, "/slow", callback=slow)
+    create(clusters, "/slow")
+    assert entered.wait(LONG)
+    destroyed = watch(clusters, callback=listener)
+    change(clusters)
+    assert destroyed.wait(LONG)
+    destroyed.destroy()
+    watch(clusters, callback=last)
+    change(clusters)
+    go_on.set()
+    await_that(lambda: last.events)
+    assert listener.events == []
+
+
+def test_a_cluster_can_be_closed_in_a_callback(clusters: Clusters) -> None:
+    create(clusters)
+    kept = watch(clusters, "/other")
+    watch(clusters, callback=lambda _event, _context: clusters.close())
+    change(clusters)
+    with pytest.raises(WatchClosed, match="closed"):
+        kept.wait(LONG)
+    with pytest.raises(ZKUnavailable):
+        clusters.acquire("main")
+
+
 def test_it_can_be_destroyed_in_its_callback(clusters: Clusters) -> None:
     create(clusters)
     done = threading.Event()
