@@ -492,6 +492,28 @@ def test_a_holder_without_a_connection_does_not_believe_in_its_lock_until_it_is_
         held.release()
 
 
+def test_what_is_given_up_without_a_connection_is_removed_when_it_is_back(
+    proxy: TcpProxy, chroot: str, others: Locks
+) -> None:
+    """By a process whose session goes on, so that nobody else removes it."""
+    with (
+        open_zookeeper_locks(proxy.address, chroot=chroot, session_timeout=20.0) as locks,
+        HolderThread(locks) as waiter,
+    ):
+        held = acquire(locks)
+        waiter.begin_to_enter("write", *KEY, 2.0)
+        await_that(lambda: queued(others) == 2)
+        proxy.refuse()
+        proxy.cut()
+        with pytest.raises(LockUnavailable):
+            held.release()
+        assert waiter.outcome() == "LockUnavailable"
+        assert queued(others) == 2
+        proxy.accept()
+        await_that(lambda: queued(others) == 0)
+        assert backend(locks).cluster.status().generation == 1
+
+
 def test_a_release_that_was_not_answered_leaves_nothing(
     behind: Locks, others: Locks, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
