@@ -134,15 +134,17 @@ class Client(KazooClient):  # type: ignore[misc]  # kazoo has no types
 
     def shut(self) -> None:
         """End the session if it has one, the threads and the sockets. May take as long as a connection attempt."""
-        with suppress(OSError, AttributeError):  # it may have lost the pair that wakes it
-            if not self._stopped.is_set():
-                self._stopped.set()
-                self._queue.append((requests.CloseInstance, None))
+        self._stopped.set()
+        stopped = self._connection.connection_stopped
+        if not stopped.is_set():
+            self._queue.append((requests.CloseInstance, None))
+            with suppress(OSError, AttributeError):  # it may have lost the pair that wakes it
                 self._connection._write_sock.send(b"\0")
         self.handler.stop()
-        if not self._connection.stop(_STOP_SECONDS):
+        if not stopped.wait(_STOP_SECONDS):  # kazoo's stop would then wait for ever
             log.warning("a ZooKeeper client did not stop within %s s", _STOP_SECONDS)
             return
+        self._connection.stop()
         self._connection.close()
 
     def drop_after_fork(self) -> None:

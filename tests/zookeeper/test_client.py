@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -128,12 +129,30 @@ def test_an_answer_out_of_step_is_a_broken_connection(clusters: Clusters) -> Non
         assert (zk.session_id, connection.connects) == (session, 2)
 
 
+def test_to_shut_a_client_takes_no_longer_than_it_may(
+    clusters: Clusters, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As when a thread hangs, and does not hear that it is to end."""
+    clusters.acquire("main").release()
+    client = clusters["main"].connection.client  # type: ignore[union-attr]
+    line = client._connection
+    with monkeypatch.context() as patched:
+        patched.setattr("syncstore.zookeeper.client._STOP_SECONDS", 0.2)
+        patched.setattr(line, "_send_request", lambda *_: line._read_sock.recv(1))
+        shutting = threading.Thread(target=client.shut, daemon=True)
+        shutting.start()
+        await_that(lambda: not shutting.is_alive(), 5)
+    assert "did not stop within 0.2 s" in caplog.text
+    client.shut()
+    assert client.stopped
+
+
 def test_a_client_whose_thread_ends_is_replaced_at_once(clusters: Clusters) -> None:
     with clusters.acquire("main") as zk:
         client = clusters["main"].connection.client  # type: ignore[union-attr]
     client._stopped.set()
-    client._connection._write_sock.send(b"\0")
     client._queue.append((requests.CloseInstance, None))
+    client._connection._write_sock.send(b"\0")
     await_that(lambda: client.stopped)
     with clusters.acquire("main") as zk:
         assert zk.generation == 2
