@@ -25,7 +25,8 @@ from uuid import uuid4
 
 from syncstore.errors import LockLost, LockTimeout, LockUnavailable
 from syncstore.locks.api import Key, Mode
-from syncstore.locks.zookeeper_queue import FIRST, ROOT, directory_of, nearest_before, number_of, prefix_of
+from syncstore.locks.zookeeper_queue import FIRST, directory_of, nearest_before, number_of, prefix_of
+from syncstore.locks.zookeeper_sweep import remove_empty, sweep
 from syncstore.zookeeper.cluster import Cluster
 from syncstore.zookeeper.connection import State
 from syncstore.zookeeper.errors import NoNode, NotEmpty, Refused, WatchClosed, WatchTimeout, ZKUnavailable
@@ -40,8 +41,6 @@ spent on waiting for others, and all that there are when the timeout is 0."""
 _RELEASE_SECONDS = 1.0
 _LOOK_SECONDS = 0.5  # while waiting: whether the session is still there
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.2  # after a failure
-_SWEEP_SECONDS = 2.0
-_MOST_SWEPT = 200  # directories in one step, which is as many round trips
 
 log = logging.getLogger(__name__)
 
@@ -70,33 +69,8 @@ class ZooKeeperLocks:
         self._close()
 
     def sweep(self) -> Iterator[int]:
-        """Remove empty directories, a folder of them at a step: how many. Raises LockUnavailable.
-
-        They are left by processes that died. One that is empty is of no use, however young: who is about to make
-        a node in it makes the directory again.
-        """
-        try:
-            with self.cluster.acquire(_SWEEP_SECONDS) as zk:
-                folders = _children(zk, ROOT)
-            for name in folders:
-                folder = join(ROOT, name)
-                with self.cluster.acquire(_SWEEP_SECONDS) as zk:
-                    queues = _children(zk, folder)
-                removed = 0
-                for start in range(0, len(queues), _MOST_SWEPT):
-                    with self.cluster.acquire(_SWEEP_SECONDS) as zk:
-                        removed += sum(
-                            _remove_empty(zk, join(folder, one))
-                            for one in queues[start : start + _MOST_SWEPT]
-                        )
-                if removed == len(queues):
-                    with self.cluster.acquire(_SWEEP_SECONDS) as zk:
-                        _remove_empty(zk, folder)
-                yield removed
-        except ZKUnavailable as error:
-            raise LockUnavailable(error.reason) from error
-        except Refused as error:
-            raise LockUnavailable(f"the ZooKeeper cluster {self.cluster.ensemble.name}: {error}") from error
+        """Remove empty directories, a folder of them at a step (see LockBackend)."""
+        return sweep(self.cluster)
 
 
 class ZooKeeperGrant:
@@ -190,7 +164,7 @@ class _Place:
                 return
         zk.delete(self._path, timeout=_until(deadline))
         try:
-            _remove_empty(zk, self._directory, _until(deadline))
+            remove_empty(zk, self._directory, _until(deadline))
         except ZKUnavailable:
             log.debug("%s may stay; a sweep finds it", self._directory)
 
@@ -321,21 +295,3 @@ class _Request:
 def _until(deadline: float) -> float:
     """Seconds that are left."""
     return max(0.0, deadline - time.monotonic())
-
-
-def _children(zk: Handle, path: str) -> list[str]:
-    try:
-        return zk.children(path)
-    except NoNode:
-        return []
-
-
-def _remove_empty(zk: Handle, path: str, timeout: float | None = None) -> bool:
-    """Remove a node unless it has children; whether it is gone."""
-    try:
-        zk.delete(path, timeout=timeout)
-    except NoNode:
-        pass
-    except NotEmpty:
-        return False
-    return True
