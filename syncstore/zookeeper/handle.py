@@ -28,6 +28,7 @@ from syncstore.zookeeper.nodes import (
     Node,
     Stat,
     Step,
+    below,
     check_path,
     parent_of,
     stat_of,
@@ -277,7 +278,7 @@ class Handle:
         return self._connection
 
     def _full(self, path: str) -> str:
-        return (self._chroot or "/") if path == "/" else self._chroot + path
+        return below(self._chroot, path)
 
     def _deadline(self, timeout: float | None) -> float:
         return time.monotonic() + (self._connection.ensemble.op_timeout if timeout is None else timeout)

@@ -117,3 +117,8 @@ def parent_of(path: str) -> str:
 def join(parent: str, name: str) -> str:
     """The path of a child."""
     return f"/{name}" if parent == "/" else f"{parent}/{name}"
+
+
+def below(chroot: str, path: str) -> str:
+    """The path as the servers have it, of one that is given below a chroot, which may be empty."""
+    return (chroot or "/") if path == "/" else chroot + path

@@ -22,7 +22,7 @@ from syncstore.zookeeper.client import Answer, requests
 from syncstore.zookeeper.connection import Connection, State
 from syncstore.zookeeper.errors import NoNode, SessionEnded, WatchClosed, WatchTimeout
 from syncstore.zookeeper.failures import Failure, sort
-from syncstore.zookeeper.nodes import Stat, stat_of
+from syncstore.zookeeper.nodes import Stat, below, stat_of
 
 Kind = Literal["data", "exists", "gone", "children"]
 On = Literal["exists", "children"]
@@ -270,8 +270,7 @@ class Watches:
         deadline: float,
     ) -> Watch:
         """A watch, armed. Raises ZKUnavailable."""
-        chroot = connection.ensemble.chroot
-        full = (chroot or "/") if path == "/" else chroot + path
+        full = below(connection.ensemble.chroot, path)
         watch = Watch(self, path, full, kind, callback, context)
         before = connection.connects
         watch.arm(connection, deadline)
