@@ -6,7 +6,7 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from functools import partial
 from typing import Any
@@ -23,6 +23,7 @@ from syncstore.testing.lock_holder import HolderProcess, HolderThread, OpenLocks
 from syncstore.testing.plugin import started
 from syncstore.testing.processes import HOST, free_port
 from syncstore.testing.tcp_proxy import SILENT, WELL, Fault, TcpProxy
+from syncstore.testing.waiting import await_that
 from syncstore.testing.zookeeper_locks import open_zookeeper_locks
 from syncstore.testing.zookeeper_servers import ZooKeeperServer, expire
 from syncstore.zookeeper.clusters import Clusters
@@ -75,18 +76,6 @@ def open_here(zookeeper_server: ZooKeeperServer, chroot: str) -> OpenLocks:
     )
 
 
-@pytest.fixture
-def ours(open_here: OpenLocks) -> Iterator[Locks]:
-    with open_here() as locks:
-        yield locks
-
-
-@pytest.fixture
-def others(open_here: OpenLocks) -> Iterator[Locks]:
-    with open_here() as locks:
-        yield locks
-
-
 def backend(locks: Locks) -> ZooKeeperLocks:
     assert isinstance(locks.backend, ZooKeeperLocks)
     return locks.backend
@@ -111,13 +100,6 @@ def queued(locks: Locks, key: Key = KEY) -> int:
 
 def directories(locks: Locks) -> list[str]:
     return [name for folder in children(locks, ROOT) for name in children(locks, join(ROOT, folder))]
-
-
-def await_that(condition: Callable[[], object], seconds: float = LONG) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"not within {seconds} s"
-        time.sleep(0.005)
 
 
 @pytest.fixture

@@ -12,19 +12,13 @@ from typing import Any
 import pytest
 
 from syncstore.testing.tcp_proxy import SILENT, WELL, TcpProxy
+from syncstore.testing.waiting import await_that
 from syncstore.testing.zookeeper_servers import ZooKeeperServer
 from syncstore.zookeeper.client import NotSent, requests
 from syncstore.zookeeper.clusters import Clusters
 from syncstore.zookeeper.connection import State
 from syncstore.zookeeper.errors import ZKUnavailable
 from syncstore.zookeeper.reaper import Reaper
-
-
-def await_that(condition: Any, seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"not within {seconds} s"
-        time.sleep(0.002)
 
 
 def test_a_request_without_a_connection_is_refused_and_never_sent(

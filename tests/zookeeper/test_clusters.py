@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from kazoo.handlers.threading import SequentialThreadingHandler
 
+from syncstore.testing.waiting import await_that
 from syncstore.testing.zookeeper_servers import ZooKeeperServer, expire
 from syncstore.zookeeper.clusters import Clusters
 from syncstore.zookeeper.connection import State
@@ -45,13 +46,6 @@ class Caller(threading.Thread):
         if self._error is not None:
             raise self._error
         return self._value
-
-
-def await_that(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"not within {seconds} s"
-        time.sleep(0.002)
 
 
 def ended(clusters: Clusters) -> Callable[[], bool]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
@@ -14,6 +14,7 @@ from kazoo.security import make_acl
 
 from syncstore.testing.plugin import started
 from syncstore.testing.tcp_proxy import WELL, Fault, TcpProxy
+from syncstore.testing.waiting import await_that
 from syncstore.testing.zookeeper_servers import ZooKeeperServer
 from syncstore.zookeeper.clusters import Clusters
 from syncstore.zookeeper.connection import State
@@ -63,13 +64,6 @@ def others(opened: Any, server: ZooKeeperServer, chroot: str) -> Clusters:
     """On the same server, past the proxy."""
     clusters: Clusters = opened(server.hosts, chroot=chroot, session_timeout=20.0)
     return clusters
-
-
-def await_that(condition: Callable[[], object], seconds: float = LONG) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"not within {seconds} s"
-        time.sleep(0.005)
 
 
 def names(clusters: Clusters) -> list[str]:

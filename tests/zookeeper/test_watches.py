@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 
 from syncstore.testing.tcp_proxy import TcpProxy
+from syncstore.testing.waiting import await_that
 from syncstore.testing.zookeeper_servers import ZooKeeperServer, expire
 from syncstore.zookeeper.clusters import Clusters
 from syncstore.zookeeper.connection import Connection, State
@@ -44,13 +45,6 @@ def others(opened: Any, zookeeper_server: ZooKeeperServer, chroot: str) -> Clust
     """On the same server, past the proxy."""
     clusters: Clusters = opened(zookeeper_server.hosts, chroot=chroot)
     return clusters
-
-
-def await_that(condition: Callable[[], object], seconds: float = LONG) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"not within {seconds} s"
-        time.sleep(0.002)
 
 
 def connection_of(clusters: Clusters) -> Connection:
