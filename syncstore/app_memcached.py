@@ -11,7 +11,8 @@ from syncstore.cache.memcached.group import Description, Group, Member, make_pla
 from syncstore.cache.memcached.provider import MemcachedProvider
 from syncstore.cache.memcached.records import HomeRecords, RecordStore
 from syncstore.cache.memcached.ring import Placed, Placement
-from syncstore.cache.memcached.servers import Rules, Servers
+from syncstore.cache.memcached.servers import Servers
+from syncstore.cache.memcached.shared_state import Rules
 from syncstore.clock import Clock
 from syncstore.errors import ConfigError
 from syncstore.settings import Settings

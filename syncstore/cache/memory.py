@@ -6,9 +6,7 @@ with an empty memory of its own: another thread may have been amid a change when
 
 from __future__ import annotations
 
-import os
 import threading
-import weakref
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -29,6 +27,7 @@ from syncstore.cache.api import (
     TooLarge,
 )
 from syncstore.clock import Clock
+from syncstore.forks import in_each_child
 
 _FEATURES = Features(cas=True, shared=False, shared_hosts=False, persistent=False, evicts=True, iterable=True)
 _MAX_KEY = 250  # as memcached has it, so that what works here works there
@@ -64,14 +63,7 @@ class MemoryProvider:
         self._max_bytes = max_bytes
         self._limits = Limits(max_key=_MAX_KEY, max_value=max_value, max_items=max_items)
         self._begin()
-        begin_again = weakref.WeakMethod(self._begin)
-
-        def after_fork() -> None:
-            begin = begin_again()
-            if begin is not None:
-                begin()
-
-        os.register_at_fork(after_in_child=after_fork)
+        in_each_child(self._begin)
 
     def _begin(self) -> None:
         self._lock = threading.Lock()

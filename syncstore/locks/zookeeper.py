@@ -25,7 +25,8 @@ from uuid import uuid4
 
 from syncstore.errors import LockLost, LockTimeout, LockUnavailable
 from syncstore.locks.api import Key, Mode
-from syncstore.locks.zookeeper_queue import FIRST, ROOT, directory_of, nearest_before, number_of, prefix_of
+from syncstore.locks.zookeeper_queue import FIRST, directory_of, nearest_before, number_of, prefix_of
+from syncstore.locks.zookeeper_sweep import remove_empty, sweep
 from syncstore.zookeeper.cluster import Cluster
 from syncstore.zookeeper.connection import State
 from syncstore.zookeeper.errors import NoNode, NotEmpty, Refused, WatchClosed, WatchTimeout, ZKUnavailable
@@ -40,8 +41,6 @@ spent on waiting for others, and all that there are when the timeout is 0."""
 _RELEASE_SECONDS = 1.0
 _LOOK_SECONDS = 0.5  # while waiting: whether the session is still there
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.2  # after a failure
-_SWEEP_SECONDS = 2.0
-_MOST_SWEPT = 200  # directories in one step, which is as many round trips
 
 log = logging.getLogger(__name__)
 
@@ -70,31 +69,8 @@ class ZooKeeperLocks:
         self._close()
 
     def sweep(self) -> Iterator[int]:
-        """Remove empty directories, a folder of them at a step: how many. Raises LockUnavailable.
-
-        They are left by processes that died. One that is empty is of no use, however young: who is about to make
-        a node in it makes the directory again.
-        """
-        try:
-            with self.cluster.acquire(_SWEEP_SECONDS) as zk:
-                folders = _children(zk, ROOT)
-            for name in folders:
-                folder = join(ROOT, name)
-                with self.cluster.acquire(_SWEEP_SECONDS) as zk:
-                    queues = _children(zk, folder)
-                removed = 0
-                for start in range(0, len(queues), _MOST_SWEPT):
-                    with self.cluster.acquire(_SWEEP_SECONDS) as zk:
-                        removed += sum(
-                            _remove_empty(zk, join(folder, one))
-                            for one in queues[start : start + _MOST_SWEPT]
-                        )
-                if removed == len(queues):
-                    with self.cluster.acquire(_SWEEP_SECONDS) as zk:
-                        _remove_empty(zk, folder)
-                yield removed
-        except ZKUnavailable as error:
-            raise LockUnavailable(error.reason) from error
+        """Remove empty directories, a folder of them at a step (see LockBackend)."""
+        return sweep(self.cluster)
 
 
 class ZooKeeperGrant:
@@ -148,10 +124,11 @@ class ZooKeeperGrant:
             raise LockUnavailable(str(error)) from error
 
     def _release(self, cluster: Cluster) -> None:
+        deadline = time.monotonic() + _RELEASE_SECONDS
         with cluster.acquire(min(cluster.ensemble.op_timeout, _RELEASE_SECONDS)) as zk:
             if zk.generation != self._generation:
                 raise LockLost(f"the session that held the lock on {self._subject} has ended")
-            self._place.remove(zk, _RELEASE_SECONDS, alone=self._alone)
+            self._place.remove(zk, deadline, alone=self._alone)
 
 
 class _Place:
@@ -172,20 +149,22 @@ class _Place:
         self._path = made.path
         self.name = made.path.rpartition("/")[2]
 
-    def remove(self, zk: Handle, timeout: float, *, alone: bool) -> None:
-        """Remove it and, if it is empty then, its directory. Raises NoNode, ZKUnavailable.
+    def remove(self, zk: Handle, deadline: float, *, alone: bool) -> None:
+        """Remove it and, if it is empty then, its directory, until `deadline` on time.monotonic().
 
         Who was `alone` may hope to do both at once; otherwise the next one is not kept waiting for the second.
+        Raises NoNode, ZKUnavailable.
         """
         if alone:
             try:
-                zk.transaction([Delete(self._path), Delete(self._directory)], timeout)
+                zk.transaction([Delete(self._path), Delete(self._directory)], _until(deadline))
             except NotEmpty:
-                zk.delete(self._path, timeout=timeout)
-            return
-        zk.delete(self._path, timeout=timeout)
+                """Others wait. They may all have gone when we have, and then the directory is ours to remove."""
+            else:
+                return
+        zk.delete(self._path, timeout=_until(deadline))
         try:
-            _remove_empty(zk, self._directory, timeout)
+            remove_empty(zk, self._directory, _until(deadline))
         except ZKUnavailable:
             log.debug("%s may stay; a sweep finds it", self._directory)
 
@@ -228,7 +207,10 @@ class _Request:
                     if self._left() <= 0:
                         self._leave(zk, place)
                         raise LockTimeout(f"others hold the lock on {self._subject}")
-                    watch = zk.watch(before, "exists", timeout=self._patience())
+                    try:
+                        watch = zk.watch(before, "gone", timeout=self._patience())
+                    except NoNode:
+                        continue  # gone before it was looked at
             except NoNode:
                 self._give_up_place()  # the session or the directory went while we were at it
                 if self._left() + self._locks.grace <= 0:
@@ -282,7 +264,7 @@ class _Request:
     def _leave(self, zk: Handle, place: _Place) -> None:
         """Go out of the queue, at once if that can be."""
         try:
-            place.remove(zk, self._patience(), alone=False)
+            place.remove(zk, self._deadline + self._locks.grace, alone=False)
         except NoNode:
             pass
         except (ZKUnavailable, Refused):
@@ -297,8 +279,6 @@ class _Request:
 
     def _wait(self, watch: Watch, place: _Place) -> None:
         """Until the one before us has gone, our session has ended, or the time is up."""
-        if watch.seen is None:
-            return  # gone before it was looked at
         while (left := self._left()) > 0:
             try:
                 watch.wait(min(left, _LOOK_SECONDS))
@@ -312,19 +292,6 @@ class _Request:
                 return
 
 
-def _children(zk: Handle, path: str) -> list[str]:
-    try:
-        return zk.children(path)
-    except NoNode:
-        return []
-
-
-def _remove_empty(zk: Handle, path: str, timeout: float | None = None) -> bool:
-    """Remove a node unless it has children; whether it is gone."""
-    try:
-        zk.delete(path, timeout=timeout)
-    except NoNode:
-        pass
-    except NotEmpty:
-        return False
-    return True
+def _until(deadline: float) -> float:
+    """Seconds that are left."""
+    return max(0.0, deadline - time.monotonic())

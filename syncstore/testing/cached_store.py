@@ -11,7 +11,8 @@ from syncstore.bso import Change
 from syncstore.cache.api import Provider
 from syncstore.cache.memcached.address import Address
 from syncstore.cache.memcached.provider import MemcachedProvider
-from syncstore.cache.memcached.servers import Rules, Servers, SharedState
+from syncstore.cache.memcached.servers import Servers
+from syncstore.cache.memcached.shared_state import Rules, SharedState
 from syncstore.clock import Clock, SystemClock
 from syncstore.storage.api import Page, Query
 from syncstore.storage.layered.clearing import Clearing

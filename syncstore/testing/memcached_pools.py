@@ -12,7 +12,7 @@ import itertools
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -26,12 +26,14 @@ from syncstore.cache.memcached.keeper import Keeper
 from syncstore.cache.memcached.pool import Pool
 from syncstore.cache.memcached.provider import MemcachedProvider
 from syncstore.cache.memcached.ring import tag_of
-from syncstore.cache.memcached.servers import Rules, Servers, Transition
+from syncstore.cache.memcached.servers import Servers
+from syncstore.cache.memcached.shared_state import Rules, Transition
 from syncstore.clock import Clock, SystemClock
 from syncstore.testing.processes import HOST
 from syncstore.testing.record_reader import OpenStore
 from syncstore.testing.record_stores import open_file_records
 from syncstore.testing.servers import MemcachedServer
+from syncstore.testing.waiting import await_that
 
 LEASE: Final = 0.2
 TIMEOUT: Final = 0.3
@@ -87,11 +89,11 @@ class OpenPool(NamedTuple):
         """Wait until these servers, or all, are in use here."""
         members = self.group.members
         for name in names or members:
-            await_that(lambda name=name: members[name].state.trusted() is not None, f"{name} is in use")  # type: ignore[misc]  # its own name
+            await_that(lambda name=name: members[name].state.trusted() is not None, what=f"{name} is in use")  # type: ignore[misc]  # its own name
 
     def await_failure(self, name: str) -> None:
         """Wait until this server has been known here to be out of use for a lease."""
-        await_that(lambda: self.group.members[name].state.settled() is not None, f"{name} is out of use")
+        await_that(lambda: self.group.members[name].state.settled() is not None, what=f"{name} is out of use")
 
 
 @contextmanager
@@ -202,14 +204,6 @@ def keys_of(control: Control, name: str, count: int) -> list[bytes]:
     """So many keys whose home is the server `name`, each with a tag of its own."""
     keys = (b"%d:key" % number for number in itertools.count(1))
     return list(itertools.islice((key for key in keys if control.find_server(tag_of(key)) == name), count))
-
-
-def await_that(happened: Callable[[], bool], what: str, patience: float = PATIENCE) -> None:
-    """Return once something has happened that nothing tells of."""
-    end = time.monotonic() + patience
-    while not happened():
-        assert time.monotonic() < end, f"not within {patience} s: {what}"
-        time.sleep(0.005)
 
 
 class DeadPort(threading.Thread):

@@ -19,8 +19,9 @@ from typing import Any, NamedTuple, Self
 
 from syncstore.cache.api import BackendUnavailable, Conflict, NotFound
 from syncstore.cache.memcached.pool import Pool
-from syncstore.cache.memcached.servers import Transition
-from syncstore.testing.memcached_pools import PoolDescription, await_that, open_pool
+from syncstore.cache.memcached.shared_state import Transition
+from syncstore.testing.memcached_pools import PoolDescription, open_pool
+from syncstore.testing.waiting import await_that
 
 _START_SECONDS = 120.0
 _RESERVE = 5.0  # seconds

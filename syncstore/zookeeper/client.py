@@ -46,7 +46,8 @@ _LONGEST_RETRY = 1.0
 _STOP_SECONDS = 30.0
 
 log = logging.getLogger(__name__)
-log.setLevel(logging.INFO)  # at DEBUG kazoo would log values and passwords
+log.setLevel(logging.INFO)
+log.addFilter(lambda record: record.levelno >= logging.INFO)  # at DEBUG kazoo would log values and passwords
 
 
 class NotSent(kazoo_errors.ConnectionLoss):  # type: ignore[misc]  # kazoo has no types
@@ -133,15 +134,17 @@ class Client(KazooClient):  # type: ignore[misc]  # kazoo has no types
 
     def shut(self) -> None:
         """End the session if it has one, the threads and the sockets. May take as long as a connection attempt."""
-        with suppress(OSError, AttributeError):  # it may have lost the pair that wakes it
-            if not self._stopped.is_set():
-                self._stopped.set()
-                self._queue.append((requests.CloseInstance, None))
+        self._stopped.set()
+        stopped = self._connection.connection_stopped
+        if not stopped.is_set():
+            self._queue.append((requests.CloseInstance, None))
+            with suppress(OSError, AttributeError):  # it may have lost the pair that wakes it
                 self._connection._write_sock.send(b"\0")
         self.handler.stop()
-        if not self._connection.stop(_STOP_SECONDS):
+        if not stopped.wait(_STOP_SECONDS):  # kazoo's stop would then wait for ever
             log.warning("a ZooKeeper client did not stop within %s s", _STOP_SECONDS)
             return
+        self._connection.stop()
         self._connection.close()
 
     def drop_after_fork(self) -> None:
@@ -234,14 +237,14 @@ class _Threads(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo has n
 
     def __init__(self, connect_timeout: float) -> None:
         super().__init__()
-        self._connect_timeout = connect_timeout
+        self.connect_timeout = connect_timeout
 
     def dispatch_callback(self, callback: Any) -> None:
         """A watch fires. At once: it only wakes who waits; a callback it gives to `Client.on_watch_thread`."""
         callback.func(*callback.args)
 
     def create_connection(self, *args: Any, timeout: float, **kwargs: Any) -> Any:
-        return super().create_connection(*args, timeout=min(timeout, self._connect_timeout), **kwargs)
+        return super().create_connection(*args, timeout=min(timeout, self.connect_timeout), **kwargs)
 
 
 class _Line(ConnectionHandler):  # type: ignore[misc]  # kazoo has no types
@@ -249,7 +252,7 @@ class _Line(ConnectionHandler):  # type: ignore[misc]  # kazoo has no types
 
     def _invoke(self, timeout: float, request: Any, xid: int | None = None) -> Any:
         sent = time.monotonic()
-        answer = super()._invoke(timeout, request, xid)
+        answer = super()._invoke(min(timeout, self.handler.connect_timeout), request, xid)
         if isinstance(request, requests.Connect) and answer[0].time_out > 0:
             self.client.session_timeout = answer[0].time_out / 1000
             self.client.proof = sent

@@ -70,10 +70,10 @@ class Cluster:
         A thread that has one gets another at once, also while somebody waits to replace the connection.
         """
         deadline = time.monotonic() + (self.ensemble.op_timeout if timeout is None else timeout)
-        self._check_process()
         if getattr(self._in_callback, "now", False):
             raise RuntimeError("a watch's callback cannot wait for ZooKeeper: its answers come after it")
         while True:
+            self._check_process()  # each time: it may be closed meanwhile
             gate = self.gate
             if not gate.enter(deadline):
                 raise ZKTimeout(self.ensemble.name, "its client is being replaced")
@@ -183,8 +183,9 @@ class Cluster:
         with self.gate.exclusive(deadline, patience) as entered:
             if not entered:
                 raise ZKTimeout(self.ensemble.name, "its client is being replaced")
-            if self.connection is not old:
-                return
+            self._check_process()
+            if self.connection is not old or (old is not None and not old.failed):
+                return  # replaced meanwhile, or there again with its session
             if old is not None:  # before the next is connected: a watch looks at one of them
                 old.end(Failure.LOST, "unreachable for longer than its session lasts")
             self._generation += 1

@@ -8,10 +8,9 @@ A child after a fork closes what it inherited, without a word to the servers, an
 
 from __future__ import annotations
 
-import os
-import weakref
 from collections.abc import Iterable
 
+from syncstore.forks import in_each_child
 from syncstore.zookeeper.cluster import DRAIN, Cluster, Status
 from syncstore.zookeeper.ensemble import Ensemble
 from syncstore.zookeeper.errors import UnknownCluster
@@ -23,14 +22,7 @@ class Clusters:
 
     def __init__(self, ensembles: Iterable[Ensemble], *, drain: float = DRAIN) -> None:
         self._clusters = {each.name: Cluster(each, drain=drain) for each in ensembles}
-        begin_again = weakref.WeakMethod(self._begin_in_child)
-
-        def after_fork() -> None:
-            begin = begin_again()
-            if begin is not None:
-                begin()
-
-        os.register_at_fork(after_in_child=after_fork)
+        in_each_child(self._begin_in_child)
 
     def lookup(self, name: str) -> bool:
         """Whether there is a cluster of this name. Asks nobody."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from syncstore.zookeeper.client import Answer, Client, KazooTimeoutError, NotSent, kazoo_errors, requests
 from syncstore.zookeeper.ensemble import Ensemble
-from syncstore.zookeeper.errors import NodeExists, SessionEnded, ZKTimeout, ZKUnavailable
+from syncstore.zookeeper.errors import NodeExists, Refused, SessionEnded, ZKTimeout, ZKUnavailable
 from syncstore.zookeeper.failures import Failure, refusal, sort
 
 _PAUSE = 0.02
@@ -65,8 +65,12 @@ class Connection:
         self.client = Client(ensemble, self._client_changed)
 
     def open(self) -> None:
-        """Begin to connect, and do not wait for it."""
-        self.client.start_async()
+        """Begin to connect, and do not wait for it. Raises ZKUnavailable when this process has no means left."""
+        try:
+            self.client.start_async()
+        except (OSError, RuntimeError) as error:  # no file or thread to be had
+            self.client.shut()
+            raise ZKUnavailable(self.ensemble.name, f"no client can be made: {error}") from error
 
     # -- what it is
 
@@ -98,8 +102,15 @@ class Connection:
         """Wait until requests can be sent, and the chroot is there. Raises ZKUnavailable."""
         self._await_connected(deadline)
         if not self.prepared:
-            self._make_chroot(deadline)
+            self.make_chroot(deadline)
             self.prepared = True
+
+    def make_chroot(self, deadline: float) -> None:
+        """Make what is missing of the path below which all the others are. Raises ZKUnavailable."""
+        try:
+            self._make_chroot(deadline)
+        except Refused as error:
+            raise ZKUnavailable(self.ensemble.name, f"the chroot cannot be made: {error}") from error
 
     def call(
         self, request: Any, path: str, deadline: float, *, repeatable: bool, doubt: Doubt | None = None
@@ -113,9 +124,11 @@ class Connection:
         while True:
             self._await_connected(deadline)
             sent = time.monotonic()
+            if sent >= deadline:
+                raise ZKTimeout(self.ensemble.name, f"no time was left to ask about {path}")
             answer = self.client.ask(request)
             try:
-                value = answer.get(timeout=max(0.0, deadline - sent))
+                value = answer.get(timeout=deadline - sent)
             except NotSent:
                 continue
             except KazooTimeoutError:
@@ -233,6 +246,7 @@ class Connection:
                 self._state = State.CONNECTED
                 self.session_id = self.client._session_id
                 self.connects += 1
+                self.draining_since = None
             else:
                 self._state = State.SUSPENDED
                 self._suspended_at = time.monotonic()

@@ -17,7 +17,8 @@ DEFAULT_CONNECT_TIMEOUT_MS = 3000
 # lower case, and no two underscores: so that an environment variable can stand for each key
 _NAME = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*", re.ASCII)
 _MAX_NAME = 32
-_HOST = re.compile(r"[A-Za-z0-9_.-]{1,253}", re.ASCII)
+# no part is empty, or longer than DNS has them: the resolver would raise instead of finding nothing
+_HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?", re.ASCII)
 _V6 = re.compile(r"\[([0-9A-Fa-f:.]{2,45})\]", re.ASCII)
 _PORT = re.compile(r"[0-9]{1,5}", re.ASCII)
 _STEP = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)

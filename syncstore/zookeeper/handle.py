@@ -8,6 +8,7 @@ cluster's op_timeout. All calls raise ZKUnavailable, and SessionEnded when the s
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -27,6 +28,7 @@ from syncstore.zookeeper.nodes import (
     Node,
     Stat,
     Step,
+    below,
     check_path,
     parent_of,
     stat_of,
@@ -55,6 +57,7 @@ class Handle:
         self._watches = watches
         self._leave = leave
         self._released = False
+        self._thread = threading.get_ident()
         self._chroot = connection.ensemble.chroot
 
     # -- what it is
@@ -137,7 +140,7 @@ class Handle:
         """
         check_path(path, sequence=sequence)
         full = self._full(path)
-        self._check_size(path, len(value) + len(full))
+        self._check_size(path, len(value) + len(full.encode()))
         flags = (_EPHEMERAL if ephemeral else 0) | (_SEQUENCE if sequence else 0)
         request = requests.Create2(full, value, self._connection.client.acl, flags)
 
@@ -171,6 +174,8 @@ class Handle:
             except NodeExists:
                 pass
             except NoNode:
+                if missing[-1] == "/":
+                    self._connection.make_chroot(deadline)  # somebody has removed it
                 missing.append(parent_of(missing[-1]))
                 continue
             missing.pop()
@@ -180,7 +185,7 @@ class Handle:
         """Give a node another value, if it has this version. Raises NoNode, BadVersion, RequestTooLarge."""
         check_path(path)
         full = self._full(path)
-        self._check_size(path, len(value) + len(full))
+        self._check_size(path, len(value) + len(full.encode()))
         return stat_of(self._call(requests.SetData(full, value, version), path, timeout, repeatable=False))
 
     def delete(self, path: str, version: int = ANY_VERSION, timeout: float | None = None) -> None:
@@ -229,7 +234,9 @@ class Handle:
         """A watch for one change of a node, which survives losses of the connection and of the session.
 
         "exists" is for being made or removed, "data" for that or another value, "children" for that or other
-        children. `watch.seen` is what was there when it was armed.
+        children. `watch.seen` is what was there when it was armed. "gone" is for being removed, and raises NoNode
+        when it is not there: with the others the server would keep a watch on what is never made, also when it
+        was destroyed here, until the connection ends.
         """
         check_path(path)
         return self._watches.add(self._using(), path, kind, callback, context, self._deadline(timeout))
@@ -250,6 +257,8 @@ class Handle:
         """Give it back. Raises RuntimeError in another thread than the one that acquired it, or the second time."""
         if self._released:
             raise RuntimeError("this handle was released before")
+        if self._thread != threading.get_ident():
+            raise RuntimeError("this handle belongs to another thread: whoever acquires must release")
         self._leave()
         self._released = True
 
@@ -269,7 +278,7 @@ class Handle:
         return self._connection
 
     def _full(self, path: str) -> str:
-        return (self._chroot or "/") if path == "/" else self._chroot + path
+        return below(self._chroot, path)
 
     def _deadline(self, timeout: float | None) -> float:
         return time.monotonic() + (self._connection.ensemble.op_timeout if timeout is None else timeout)

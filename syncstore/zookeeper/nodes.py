@@ -14,6 +14,8 @@ ANY_VERSION = -1
 # . or .. as a step, no slash at the end. One step may hold anything else.
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\uf8ff\ufff0-\uffff]|//|(?:/\.{1,2}(?=/|\Z))")
 
+_LONGEST_PATH = 32_768  # ours: a request that is too large ends the connection
+
 
 class Stat(NamedTuple):
     """A node's facts. The `zxid`s are the cluster's counter of changes: when it was created, last set, and when a
@@ -95,11 +97,13 @@ def stat_of(stat: Any) -> Stat:
 def check_path(path: str, *, sequence: bool = False) -> None:
     """Refuse what ZooKeeper would refuse, or kazoo change. Raises BadArguments.
 
-    The name of a `sequence` node is a prefix, and may be empty.
+    A node of a `sequence` needs a name, too, which its number is added to.
     """
     if path == "/" and not sequence:
         return
-    if not path.startswith("/") or (path.endswith("/") and not sequence) or _FORBIDDEN.search(path):
+    if len(path) > _LONGEST_PATH:
+        raise BadArguments(f"{path[:80]}...", f"a path of more than {_LONGEST_PATH} characters")
+    if not path.startswith("/") or path.endswith("/") or _FORBIDDEN.search(path):
         raise BadArguments(
             path, "not a path: /step/step, without empty steps, dots alone or control characters"
         )
@@ -113,3 +117,8 @@ def parent_of(path: str) -> str:
 def join(parent: str, name: str) -> str:
     """The path of a child."""
     return f"/{name}" if parent == "/" else f"{parent}/{name}"
+
+
+def below(chroot: str, path: str) -> str:
+    """The path as the servers have it, of one that is given below a chroot, which may be empty."""
+    return (chroot or "/") if path == "/" else chroot + path

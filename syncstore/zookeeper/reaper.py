@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -112,11 +113,12 @@ class Reaper:
             ]
             for job in same:
                 job.dropped = True
-            while any(job.busy for job in same):
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    raise ZKTimeout(self._cluster, f"an earlier {path} is being removed")
+            while any(job.busy for job in same) and (left := deadline - time.monotonic()) > 0:
                 self._changed.wait(left)
+            free = not any(job.busy for job in same)
+        if not free:
+            self.resume(same)
+            raise ZKTimeout(self._cluster, f"an earlier {path} is being removed")
         return same
 
     def resume(self, left: list[_Job]) -> None:
@@ -196,13 +198,12 @@ class Reaper:
                 job.dropped = job.dropped or now >= job.sure_at
 
     def _remove(self, zk: Handle, job: _Job) -> None:
-        for path, stat in self._search(zk, job):
-            try:
-                zk.delete(path, stat.version)
-            except NoNode:
-                pass
-            except Refused as error:
-                log.info("ZooKeeper cluster %s: %s", self._cluster, error)
+        try:
+            for path, stat in self._search(zk, job):
+                with suppress(NoNode):
+                    zk.delete(path, stat.version)
+        except Refused as error:
+            log.info("ZooKeeper cluster %s: %s", self._cluster, error)
 
     def _search(self, zk: Handle, job: _Job) -> list[tuple[str, Stat]]:
         names = [job.name]

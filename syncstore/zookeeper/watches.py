@@ -22,9 +22,9 @@ from syncstore.zookeeper.client import Answer, requests
 from syncstore.zookeeper.connection import Connection, State
 from syncstore.zookeeper.errors import NoNode, SessionEnded, WatchClosed, WatchTimeout
 from syncstore.zookeeper.failures import Failure, sort
-from syncstore.zookeeper.nodes import Stat, stat_of
+from syncstore.zookeeper.nodes import Stat, below, stat_of
 
-Kind = Literal["data", "exists", "children"]
+Kind = Literal["data", "exists", "gone", "children"]
 On = Literal["exists", "children"]
 
 _SLOW_CALLBACK = 1.0
@@ -153,8 +153,8 @@ class Watch:
     def hit(self, shot: _Shot, kind: str) -> None:
         """ZooKeeper says that something happened. On the client's own thread."""
         change = Change[kind]
-        if change is Change.CHANGED and self.kind == "exists":
-            self.arm_again(shot.connection)  # another value; but whether it exists was the question
+        if (change, self.kind) in ((Change.CHANGED, "exists"), (Change.CHILD, "gone")):
+            self.arm_again(shot.connection)  # another value or child; but whether it exists was the question
         else:
             self._fire(shot.connection, change, synthetic=False)
 
@@ -162,10 +162,12 @@ class Watch:
 
     def _arm(self, connection: Connection, deadline: float) -> None:
         for _ in range(_ARMING_TRIES):
-            shot = self._shot(connection, "children" if self.kind == "children" else "exists")
+            shot = self._shot(connection, self._on)
             try:
                 answer = connection.call(shot.request, self.path, deadline, repeatable=True)
             except NoNode:
+                if self.kind == "gone":
+                    raise
                 answer = None
             self.seen = _seen(answer)
             if self.seen is not None or self.kind != "children":
@@ -174,13 +176,19 @@ class Watch:
             shot = self._shot(connection, "exists")
             if connection.call(shot.request, self.path, deadline, repeatable=True) is None:
                 return
+            self._disarm()  # made meanwhile: its value is not what is watched
         raise WatchTimeout(f"{self.path} is made and removed too fast to be watched")
 
     def _arm_again(self, connection: Connection) -> None:
         if self.count:
-            on: On = "exists" if self.kind != "children" or self.seen is None else "children"
-            shot = self._shot(connection, on)
+            self._disarm()  # what happens until the next is armed is found by comparing
+            shot = self._shot(connection, "exists" if self.seen is None else self._on)
             connection.client.ask(shot.request).rawlink(lambda answer: self._compare(shot, answer))
+
+    @property
+    def _on(self) -> On:
+        """What of a node that exists is watched. Its children's watch is not set where it does not exist."""
+        return "children" if self.kind in ("children", "gone") else "exists"
 
     def _shot(self, connection: Connection, on: On) -> _Shot:
         shot = _Shot(self, connection, on, self._full)
@@ -262,8 +270,7 @@ class Watches:
         deadline: float,
     ) -> Watch:
         """A watch, armed. Raises ZKUnavailable."""
-        chroot = connection.ensemble.chroot
-        full = (chroot or "/") if path == "/" else chroot + path
+        full = below(connection.ensemble.chroot, path)
         watch = Watch(self, path, full, kind, callback, context)
         before = connection.connects
         watch.arm(connection, deadline)
@@ -362,4 +369,4 @@ def _essence(kind: Kind, stat: Stat | None) -> tuple[int, int]:
     """What must differ for this kind of watch to fire."""
     if stat is None:
         return (0, 0)
-    return (stat.czxid, {"data": stat.mzxid, "exists": 0, "children": stat.pzxid}[kind])
+    return (stat.czxid, {"data": stat.mzxid, "exists": 0, "gone": 0, "children": stat.pzxid}[kind])

@@ -25,12 +25,13 @@ from syncstore.testing.api_suite.fixtures import SECRET, serving
 from syncstore.testing.cache_load import CacheLoad
 from syncstore.testing.cache_stand import CacheStand, in_time, visitor
 from syncstore.testing.client import SyncClient
-from syncstore.testing.memcached_pools import PoolStand, await_that
+from syncstore.testing.memcached_pools import PoolStand
 from syncstore.testing.plugin import started
 from syncstore.testing.processes import HOST
 from syncstore.testing.record_stores import open_sql_records
 from syncstore.testing.sql_store import open_sql_store
 from syncstore.testing.transports import InProcess
+from syncstore.testing.waiting import await_that
 from syncstore.testing.zookeeper_servers import ZooKeeperServer
 
 DATABASE = "postgresql"
@@ -288,7 +289,7 @@ def test_isolated_timeouts_of_reads_are_none_and_one_write_without_a_mark_is(
         def epoch() -> int:
             return records.read([f"{settings['cache.key_prefix']}@a"])[0].epoch
 
-        await_that(lambda: standing(epoch()) is Standing.UP, "it is in use")
+        await_that(lambda: standing(epoch()) is Standing.UP, what="it is in use")
         put_everywhere(sync, "before")
         assert payloads(sync, "meta") == ["before"]
         before = epoch()

@@ -67,18 +67,6 @@ def open_here(healthy: MemcachedServer) -> OpenLocks:
     return partial(open_memcached_locks, healthy.address, answer_timeout=ANSWER)
 
 
-@pytest.fixture
-def ours(open_here: OpenLocks) -> Iterator[Locks]:
-    with open_here() as locks:
-        yield locks
-
-
-@pytest.fixture
-def others(open_here: OpenLocks) -> Iterator[Locks]:
-    with open_here() as locks:
-        yield locks
-
-
 def flush(server: MemcachedServer) -> None:
     with server.connect(5.0) as connection:
         connection.sendall(b"flush_all\r\n")

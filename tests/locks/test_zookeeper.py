@@ -6,8 +6,8 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -23,9 +23,12 @@ from syncstore.testing.lock_holder import HolderProcess, HolderThread, OpenLocks
 from syncstore.testing.plugin import started
 from syncstore.testing.processes import HOST, free_port
 from syncstore.testing.tcp_proxy import SILENT, WELL, Fault, TcpProxy
+from syncstore.testing.waiting import await_that
 from syncstore.testing.zookeeper_locks import open_zookeeper_locks
 from syncstore.testing.zookeeper_servers import ZooKeeperServer, expire
-from syncstore.zookeeper.connection import Connection
+from syncstore.zookeeper.clusters import Clusters
+from syncstore.zookeeper.connection import Connection, State
+from syncstore.zookeeper.ensemble import Digest, Ensemble, parse_hosts
 from syncstore.zookeeper.errors import NoNode
 from syncstore.zookeeper.handle import Handle
 from syncstore.zookeeper.nodes import join
@@ -73,18 +76,6 @@ def open_here(zookeeper_server: ZooKeeperServer, chroot: str) -> OpenLocks:
     )
 
 
-@pytest.fixture
-def ours(open_here: OpenLocks) -> Iterator[Locks]:
-    with open_here() as locks:
-        yield locks
-
-
-@pytest.fixture
-def others(open_here: OpenLocks) -> Iterator[Locks]:
-    with open_here() as locks:
-        yield locks
-
-
 def backend(locks: Locks) -> ZooKeeperLocks:
     assert isinstance(locks.backend, ZooKeeperLocks)
     return locks.backend
@@ -109,13 +100,6 @@ def queued(locks: Locks, key: Key = KEY) -> int:
 
 def directories(locks: Locks) -> list[str]:
     return [name for folder in children(locks, ROOT) for name in children(locks, join(ROOT, folder))]
-
-
-def await_that(condition: Callable[[], object], seconds: float = LONG) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"not within {seconds} s"
-        time.sleep(0.005)
 
 
 @pytest.fixture
@@ -223,6 +207,24 @@ def test_readers_enter_together_and_wait_for_a_writer_who_came_before(ours: Lock
         assert reader.outcome() == "held"
 
 
+def test_who_finds_the_one_before_gone_leaves_no_watch_on_the_server(
+    ours: Locks, others: Locks, zookeeper_server: ZooKeeperServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = [acquire(others)]
+    before = zookeeper_server.ask("wchs")
+    watch = Handle.watch
+
+    def too_late(self: Handle, *arguments: Any, **more: Any) -> Any:
+        if held:
+            held.pop().release()
+        return watch(self, *arguments, **more)
+
+    monkeypatch.setattr(Handle, "watch", too_late)
+    acquire(ours).release()
+    assert not held
+    assert zookeeper_server.ask("wchs") == before
+
+
 @pytest.mark.parametrize("timeout", [0.0, 0.2])
 def test_who_gave_up_leaves_nothing_and_is_in_nobodys_way(ours: Locks, others: Locks, timeout: float) -> None:
     held = acquire(ours)
@@ -233,6 +235,58 @@ def test_who_gave_up_leaves_nothing_and_is_in_nobodys_way(ours: Locks, others: L
     held.release()
     acquire(others, timeout=0).release()
     assert directories(ours) == []
+
+
+def test_a_directory_that_is_given_up_by_two_at_once_is_removed(
+    ours: Locks, others: Locks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = acquire(ours)
+    transaction = Handle.transaction
+
+    def the_other_leaves(self: Handle, *arguments: Any) -> Any:
+        with monkeypatch.context() as patched:
+            patched.setattr(Handle, "transaction", transaction)
+            with HolderThread(others) as other:
+                other.begin_to_enter("write", *KEY, 0.5)
+                await_that(lambda: queued(others) == 2)
+                try:
+                    return transaction(self, *arguments)
+                finally:
+                    assert other.outcome() == "LockTimeout"
+
+    monkeypatch.setattr(Handle, "transaction", the_other_leaves)
+    held.release()
+    assert directories(ours) == []
+
+
+@pytest.mark.parametrize("mode", ["write", "read"])
+def test_a_release_has_one_deadline_for_all_of_it(
+    ours: Locks, others: Locks, mode: Mode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with HolderThread(others) as waiter:
+        held = [acquire(ours, mode)]
+        if mode == "read":
+            held.append(acquire(ours, mode))  # which is not the first
+        waiter.begin_to_enter("write", *KEY, LONG)
+        await_that(lambda: queued(ours) == len(held) + 1)
+        deadlines: list[float] = []
+        call = Connection.call
+
+        def slow(self: Connection, request: Any, path: str, deadline: float, **more: Any) -> Any:
+            if threading.current_thread() is threading.main_thread():
+                deadlines.append(deadline)
+                time.sleep(0.2)
+            return call(self, request, path, deadline, **more)
+
+        monkeypatch.setattr(Connection, "call", slow)
+        begun = time.monotonic()
+        held[-1].release()
+        monkeypatch.setattr(Connection, "call", call)
+        assert len(deadlines) > 1
+        assert max(deadlines) - begun < 1.15
+        for one in held[:-1]:
+            one.release()
+        assert waiter.outcome() == "held"
 
 
 # -- a session that ends
@@ -257,6 +311,24 @@ def test_a_holder_whose_session_expired_knows_and_takes_nothing_from_the_next_on
         held.release()
     assert ours.lost_at_release == 3
     assert others.lost_at_release == 0
+
+
+def test_a_holder_who_has_heard_nothing_for_long_does_not_believe_in_its_lock(
+    zookeeper_server: ZooKeeperServer, chroot: str
+) -> None:
+    """It woke up just now, and has not noticed that the servers have hung up."""
+    with open_zookeeper_locks(zookeeper_server.hosts, chroot=chroot, session_timeout=20.0) as locks:
+        held = acquire(locks)
+        connection = backend(locks).cluster.connection
+        assert connection is not None
+        assert held.valid()
+        answered = connection.client.proof
+        connection.client.proof = answered - 20.0 * 2 / 3
+        assert connection.state is State.CONNECTED
+        assert not held.valid()
+        with backend(locks).cluster.acquire(LONG) as zk:
+            zk.exists("/")  # an answer says that the session lives
+        assert held.valid()
 
 
 def test_who_waits_through_the_end_of_its_session_queues_again(
@@ -385,6 +457,45 @@ def test_who_waits_keeps_its_place_when_its_connection_breaks(
         assert queued(others) == 1
 
 
+def test_a_holder_without_a_connection_does_not_believe_in_its_lock_until_it_is_back(
+    proxy: TcpProxy, chroot: str
+) -> None:
+    with open_zookeeper_locks(proxy.address, chroot=chroot, session_timeout=20.0) as locks:
+        held = acquire(locks)
+        connection = backend(locks).cluster.connection
+        assert connection is not None
+        proxy.refuse()
+        proxy.cut()
+        await_that(lambda: connection.state is State.SUSPENDED)
+        assert time.monotonic() - connection.proof < 10
+        assert not held.valid()
+        proxy.accept()
+        await_that(held.valid)
+        held.release()
+
+
+def test_what_is_given_up_without_a_connection_is_removed_when_it_is_back(
+    proxy: TcpProxy, chroot: str, others: Locks
+) -> None:
+    """By a process whose session goes on, so that nobody else removes it."""
+    with (
+        open_zookeeper_locks(proxy.address, chroot=chroot, session_timeout=20.0) as locks,
+        HolderThread(locks) as waiter,
+    ):
+        held = acquire(locks)
+        waiter.begin_to_enter("write", *KEY, 2.0)
+        await_that(lambda: queued(others) == 2)
+        proxy.refuse()
+        proxy.cut()
+        with pytest.raises(LockUnavailable):
+            held.release()
+        assert waiter.outcome() == "LockUnavailable"
+        assert queued(others) == 2
+        proxy.accept()
+        await_that(lambda: queued(others) == 0)
+        assert backend(locks).cluster.status().generation == 1
+
+
 def test_a_release_that_was_not_answered_leaves_nothing(
     behind: Locks, others: Locks, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -484,6 +595,7 @@ def test_an_outage_at_release_masks_neither_an_exception_nor_a_result(
 def test_a_backend_that_is_closed_ends_its_session_and_its_threads(
     open_here: OpenLocks, others: Locks
 ) -> None:
+    acquire(others, key=(1, "warm")).release()
     before = set(threading.enumerate())
     with open_here() as locks:
         acquire(locks)
@@ -511,6 +623,19 @@ def test_what_dead_holders_leave_is_swept_and_nothing_else(open_here: OpenLocks,
     assert children(ours, ROOT) == []
     with ours.write(*KEY):
         """All of it is made again."""
+
+
+def test_a_sweep_of_what_is_not_ours_is_unavailable(
+    zookeeper_server: ZooKeeperServer, chroot: str, ours: Locks
+) -> None:
+    auth = Digest("me", "s3cret")
+    theirs = Clusters([Ensemble("theirs", parse_hosts(zookeeper_server.hosts), chroot=chroot, auth=auth)])
+    with closing(theirs), theirs.acquire("theirs", LONG) as zk:
+        zk.ensure(ROOT)
+    with pytest.raises(LockUnavailable, match="access list"):
+        list(ours.sweep())
+    with pytest.raises(LockUnavailable, match="access list"):
+        acquire(ours, timeout=0.5)
 
 
 def test_a_sweep_beside_those_who_lock_is_not_noticed(ours: Locks, others: Locks) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -16,6 +16,7 @@ from syncstore.locks.api import Key, Locks
 from syncstore.locks.zookeeper import ZooKeeperGrant, ZooKeeperLocks
 from syncstore.locks.zookeeper_queue import directory_of
 from syncstore.testing.lock_holder import OpenLocks
+from syncstore.testing.waiting import await_that
 from syncstore.testing.zookeeper_locks import open_zookeeper_locks
 from syncstore.testing.zookeeper_servers import ZooKeeperEnsemble
 from syncstore.zookeeper.errors import NoNode
@@ -38,18 +39,6 @@ def open_here(ensemble: ZooKeeperEnsemble) -> OpenLocks:
     return partial(open_zookeeper_locks, ensemble.hosts, chroot=f"/{uuid4().hex}", session_timeout=3.0)
 
 
-@pytest.fixture
-def ours(open_here: OpenLocks) -> Iterator[Locks]:
-    with open_here() as locks:
-        yield locks
-
-
-@pytest.fixture
-def others(open_here: OpenLocks) -> Iterator[Locks]:
-    with open_here() as locks:
-        yield locks
-
-
 def backend(locks: Locks) -> ZooKeeperLocks:
     assert isinstance(locks.backend, ZooKeeperLocks)
     return locks.backend
@@ -66,13 +55,6 @@ def queued(locks: Locks) -> int:
             return len(zk.children(directory_of(KEY), timeout=LONG))
         except NoNode:
             return 0
-
-
-def await_that(condition: Callable[[], object], seconds: float = LONG) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"not within {seconds} s"
-        time.sleep(0.01)
 
 
 def test_a_lock_outlives_the_leader_and_the_next_number_is_greater(

@@ -8,7 +8,8 @@ from typing import Final
 from syncstore.cache.api import BackendError, Change, Item, Outcome, Provider
 from syncstore.cache.memcached.group import Description
 from syncstore.cache.memcached.records import HomeRecords, Standing, after_return, standing
-from syncstore.cache.memcached.servers import Servers, SharedState
+from syncstore.cache.memcached.servers import Servers
+from syncstore.cache.memcached.shared_state import SharedState
 from syncstore.cache.memcached.stand_ins import ChainState
 from syncstore.errors import SyncError
 from syncstore.storage.api import Storage

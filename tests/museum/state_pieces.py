@@ -7,7 +7,7 @@ from typing import Final
 
 from syncstore.cache.api import Provider
 from syncstore.cache.memcached.records import ServerRecord, Standing, after_failure, after_return
-from syncstore.cache.memcached.servers import SharedState
+from syncstore.cache.memcached.shared_state import SharedState
 from syncstore.errors import NotYet, SyncError, Unavailable
 from syncstore.storage.durable import DurableWork
 from syncstore.storage.layered.metadata import Look, Marked, Metadata, Sight

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -22,6 +21,7 @@ from syncstore.testing import servers
 from syncstore.testing.plugin import need_driver, started, unavailable
 from syncstore.testing.processes import HOST, ChildProcess, ProgramMissing, StartFailed, free_port
 from syncstore.testing.servers import DatabaseServer, MariaDBServer, MemcachedServer, PostgresServer
+from syncstore.testing.waiting import await_that
 from syncstore.testing.zookeeper_servers import ZooKeeperServer
 
 ALL = [MemcachedServer, MariaDBServer, PostgresServer, ZooKeeperServer]
@@ -272,10 +272,3 @@ def refuses_connections(port: int) -> bool:
             return False
     except ConnectionError:
         return True
-
-
-def await_that(condition: Callable[[], bool], seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"not within {seconds} s"
-        time.sleep(0.01)

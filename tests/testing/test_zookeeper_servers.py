@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from kazoo.client import KazooClient
 from syncstore.testing import zookeeper_servers
 from syncstore.testing.plugin import started
 from syncstore.testing.processes import ProgramMissing
+from syncstore.testing.waiting import await_that
 from syncstore.testing.zookeeper_servers import ZooKeeperEnsemble, ZooKeeperServer, expire
 from syncstore.zookeeper.clusters import Clusters
 from syncstore.zookeeper.ensemble import Ensemble, parse_hosts
@@ -26,13 +26,6 @@ def server() -> Iterator[ZooKeeperServer]:
 @pytest.fixture
 def ensemble(zookeeper_ensemble: ZooKeeperEnsemble) -> ZooKeeperEnsemble:
     return zookeeper_ensemble.start()
-
-
-def await_that(condition: Callable[[], object], seconds: float = 40.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"not within {seconds} s"
-        time.sleep(0.01)
 
 
 def test_it_serves_alone_and_says_so(server: ZooKeeperServer) -> None:

@@ -4,22 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from syncstore.testing.api_suite import test_classes
-from syncstore.testing.api_suite.fixtures import (  # noqa: F401  # pytest finds fixtures by their names here
-    SECRET,
-    configured,
-    groups,
-    limits,
-    neighbours,
-    other,
-    server,
-    stored,
-    sync,
-    three_writes,
-    watched_neighbours,
-)
+from syncstore.testing.api_suite import suite
+from syncstore.testing.api_suite.fixtures import SECRET
 
-globals().update(test_classes())
+globals().update(suite())
 
 
 @pytest.fixture(scope="module")

@@ -6,24 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from syncstore.testing.api_suite import test_classes
-from syncstore.testing.api_suite.fixtures import (  # noqa: F401  # pytest finds fixtures by their names here
-    configured,
-    groups,
-    limits,
-    neighbours,
-    other,
-    server,
-    stored,
-    sync,
-    three_writes,
-    watched_neighbours,
-)
+from syncstore.testing.api_suite import suite
 from syncstore.testing.cached_app import GREAT_ITEMS, cached_settings
 from syncstore.testing.plugin import started
 from syncstore.testing.servers import MemcachedServer
 
-globals().update(test_classes())
+globals().update(suite())
 
 # One pair for each database here; test_api_cached_soak.py has every one of them.
 CHOSEN = {

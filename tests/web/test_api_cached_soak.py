@@ -6,26 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from syncstore.testing.api_suite import test_classes
-from syncstore.testing.api_suite.fixtures import (  # noqa: F401  # pytest finds fixtures by their names here
-    configured,
-    groups,
-    limits,
-    neighbours,
-    other,
-    server,
-    stored,
-    sync,
-    three_writes,
-    watched_neighbours,
-)
+from syncstore.testing.api_suite import suite
 from syncstore.testing.cached_app import GREAT_ITEMS, LIVING, cached_settings, zookeeper_settings
 from syncstore.testing.plugin import started
 from syncstore.testing.servers import MemcachedServer
 from syncstore.testing.zookeeper_servers import ZooKeeperServer
 
 pytestmark = pytest.mark.soak
-globals().update(test_classes())
+globals().update(suite())
 
 
 @pytest.fixture(scope="module")

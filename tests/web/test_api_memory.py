@@ -8,26 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from syncstore.testing.api_suite import test_classes
-from syncstore.testing.api_suite.fixtures import (  # noqa: F401  # pytest finds fixtures by their names here
-    SECRET,
-    Server,
-    groups,
-    limits,
-    neighbours,
-    other,
-    server,
-    serving,
-    stored,
-    sync,
-    three_writes,
-    watched_neighbours,
-)
+from syncstore.testing.api_suite import suite
+from syncstore.testing.api_suite.fixtures import SECRET, Server, serving
 from syncstore.testing.cached_app import LIVING
 from syncstore.testing.client import SyncClient
 from syncstore.testing.transports import InProcess
 
-globals().update(test_classes())
+globals().update(suite())
 
 
 @pytest.fixture(scope="module")

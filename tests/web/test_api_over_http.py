@@ -10,23 +10,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from syncstore.testing.api_suite import test_classes
-from syncstore.testing.api_suite.fixtures import (  # noqa: F401  # pytest finds fixtures by their names here
-    Server,
-    configured,
-    groups,
-    limits,
-    neighbours,
-    other,
-    stored,
-    sync,
-    three_writes,
-    watched_neighbours,
-)
+from syncstore.testing.api_suite import suite
+from syncstore.testing.api_suite.fixtures import Server
 from syncstore.testing.client import Live
 from syncstore.testing.service import SECRET, SyncServer
 
-globals().update(test_classes())
+globals().update(suite())
 
 
 @pytest.fixture(scope="module")

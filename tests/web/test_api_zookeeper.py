@@ -4,24 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from syncstore.testing.api_suite import test_classes
-from syncstore.testing.api_suite.fixtures import (  # noqa: F401  # pytest finds fixtures by their names here
-    SECRET,
-    configured,
-    groups,
-    limits,
-    neighbours,
-    other,
-    server,
-    stored,
-    sync,
-    three_writes,
-    watched_neighbours,
-)
+from syncstore.testing.api_suite import suite
+from syncstore.testing.api_suite.fixtures import SECRET
 from syncstore.testing.cached_app import zookeeper_settings
 from syncstore.testing.zookeeper_servers import ZooKeeperServer
 
-globals().update(test_classes())
+globals().update(suite())
 
 # The other databases are in test_api_zookeeper_soak.py, and caches in test_api_cached_soak.py.
 DATABASE = "postgresql"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Protocol
 from uuid import uuid4
 
 import pytest
 
+from syncstore.testing.waiting import await_that
 from syncstore.testing.zookeeper_servers import ZooKeeperServer
 from syncstore.zookeeper.clusters import Clusters
 from syncstore.zookeeper.ensemble import Ensemble, parse_hosts
@@ -47,10 +47,3 @@ def no_thread_stays() -> Iterator[None]:
     before = set(threading.enumerate())
     yield
     await_that(lambda: not set(threading.enumerate()) - before, 40)
-
-
-def await_that(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"not within {seconds} s"
-        time.sleep(0.005)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 import textwrap
@@ -12,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kazoo.handlers.threading import SequentialThreadingHandler
 
+from syncstore.testing.waiting import await_that
 from syncstore.testing.zookeeper_servers import ZooKeeperServer, expire
 from syncstore.zookeeper.clusters import Clusters
 from syncstore.zookeeper.connection import State
-from syncstore.zookeeper.ensemble import Ensemble, parse_hosts
+from syncstore.zookeeper.ensemble import Digest, Ensemble, parse_hosts
 from syncstore.zookeeper.errors import SessionEnded, UnknownCluster, ZKBusy, ZKTimeout, ZKUnavailable
 from syncstore.zookeeper.failures import Failure
 
@@ -43,13 +46,6 @@ class Caller(threading.Thread):
         if self._error is not None:
             raise self._error
         return self._value
-
-
-def await_that(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"not within {seconds} s"
-        time.sleep(0.002)
 
 
 def ended(clusters: Clusters) -> Callable[[], bool]:
@@ -137,6 +133,22 @@ def test_a_closed_cluster_is_unavailable(clusters: Clusters) -> None:
     zk.release()
     with pytest.raises(SessionEnded):
         clusters.acquire("main")
+
+
+def test_a_process_without_files_or_threads_left_is_unavailable_and_keeps_none(
+    clusters: Clusters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_handler: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    before = threading.active_count()
+    with monkeypatch.context() as patched:
+        patched.setattr(SequentialThreadingHandler, "create_socket_pair", fail)
+        for _ in range(3):
+            with pytest.raises(ZKUnavailable, match="Too many open files"):
+                clusters.acquire("main")
+    assert threading.active_count() == before
+    assert use(clusters) > 0
 
 
 # -- replacing
@@ -249,6 +261,49 @@ def sockets() -> int:
     )
 
 
+def test_who_waits_to_replace_hears_that_it_was_closed_and_makes_nothing_more(
+    clusters: Clusters, zookeeper_server: ZooKeeperServer
+) -> None:
+    kept = clusters.acquire("main")
+    expired(clusters, zookeeper_server)
+    waiting = Caller(lambda: clusters.acquire("main", 20))
+    await_that(lambda: clusters["main"].gate._waiting)
+    clusters.close()
+    kept.release()
+    with pytest.raises(SessionEnded, match="closed"):
+        waiting.result()
+    assert clusters.status()["main"].generation == 1
+
+
+def test_a_session_that_is_back_before_it_was_replaced_is_kept(opened: Any) -> None:
+    with ZooKeeperServer() as server:
+        clusters = opened(server.hosts, session_timeout=1.0, drain=20.0)
+        kept = clusters.acquire("main", 20)
+        session, connection = kept.session_id, clusters["main"].connection
+        server.kill9()
+        await_that(lambda: connection.failed)
+        waiting = Caller(lambda: use(clusters))
+        await_that(lambda: clusters["main"].gate._waiting)
+        server.start()
+        await_that(lambda: connection.state is State.CONNECTED)
+        kept.release()
+        assert waiting.result() == 1
+        with clusters.acquire("main") as zk:
+            assert zk.session_id == session
+
+
+def test_a_chroot_that_cannot_be_made_is_unavailable(opened: Any, zookeeper_server: ZooKeeperServer) -> None:
+    with opened(zookeeper_server.hosts, auth=Digest("me", "s3cret"), chroot="/closed").acquire("main") as zk:
+        zk.exists("/")
+    clusters = opened(zookeeper_server.hosts, chroot="/closed/to/others")
+    with pytest.raises(ZKUnavailable, match="/closed/to"):
+        clusters.acquire("main")
+    with pytest.raises(ZKBusy):
+        clusters.try_acquire("main")
+    await_that(lambda: clusters["main"]._reviver is None)
+    assert clusters.status()["main"].handles == 0
+
+
 # -- forks
 
 
@@ -260,7 +315,7 @@ def test_a_child_has_a_session_of_its_own_and_leaves_the_parents_alone(
         textwrap.dedent(f"""
             import os, sys, threading
             from syncstore.zookeeper.clusters import Clusters
-            from syncstore.zookeeper.ensemble import Ensemble, parse_hosts
+            from syncstore.zookeeper.ensemble import Digest, Ensemble, parse_hosts
             from syncstore.zookeeper.errors import SessionEnded, WatchClosed
 
             clusters = Clusters([Ensemble("main", parse_hosts("{zookeeper_server.hosts}"))])

@@ -35,6 +35,9 @@ def test_hosts_are_separated_by_commas_and_have_a_default_port() -> None:
         ("zk 1", "not HOST:PORT"),
         ("::1:2181", "not HOST:PORT"),
         ("zk1,zk1:2181", "twice"),
+        ("zk1..example.com", "not HOST:PORT"),
+        (".", "not HOST:PORT"),
+        ("a" * 64 + ".example.com", "not HOST:PORT"),
     ],
 )
 def test_it_refuses_hosts(text: str, words: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from uuid import uuid4
 
 import pytest
 
@@ -17,6 +18,7 @@ from syncstore.zookeeper.errors import (
     NoNode,
     NotEmpty,
     RequestTooLarge,
+    ZKTimeout,
 )
 from syncstore.zookeeper.handle import MAX_REQUEST
 from syncstore.zookeeper.nodes import Check, Create, Delete, Set, Stat
@@ -63,6 +65,18 @@ def test_ensure_makes_what_is_missing_and_minds_nothing_that_is_there(clusters: 
         zk.ensure("/a/b/d")
         zk.ensure("/a")
         assert sorted(zk.children("/a/b")) == ["c", "d"]
+
+
+def test_a_chroot_that_was_removed_is_made_again(zookeeper_server: ZooKeeperServer, opened: object) -> None:
+    chroot = f"/{uuid4().hex}"
+    ours = opened(zookeeper_server.hosts, chroot=f"{chroot}/a/b")  # type: ignore[operator]
+    all_of_it = opened(zookeeper_server.hosts)  # type: ignore[operator]
+    with ours.acquire("main") as zk, all_of_it.acquire("main") as above:
+        zk.ensure("/c/d")
+        for path in ("/a/b/c/d", "/a/b/c", "/a/b", "/a", ""):
+            above.delete(chroot + path)
+        zk.ensure("/c/d")
+        assert zk.children("/c") == ["d"]
 
 
 def test_answers_that_are_no_are_of_their_kind(clusters: Clusters) -> None:
@@ -135,6 +149,27 @@ def test_paths_are_not_mended(clusters: Clusters, path: str) -> None:
                 call(path)
 
 
+def test_a_sequence_without_a_name_is_refused(clusters: Clusters) -> None:
+    """What an unanswered call makes is found by that name: without one it would be everything."""
+    with clusters.acquire("main") as zk:
+        zk.ensure("/queue")
+        for path in ("/", "/queue/"):
+            with pytest.raises(BadArguments):
+                zk.create(path, sequence=True)
+
+
+def test_a_path_that_servers_would_not_read_is_not_sent(clusters: Clusters) -> None:
+    with clusters.acquire("main") as zk:
+        for path in ("/" + "a" * 1_200_000, "/" + "é" * 600_000):
+            for call in (zk.get, zk.exists, zk.children, zk.create, zk.delete, zk.ensure, zk.watch):
+                with pytest.raises(BadArguments) as caught:
+                    call(path)
+                assert len(str(caught.value)) < 300
+        with pytest.raises(RequestTooLarge):
+            zk.create("/" + "é" * 2000, bytes(MAX_REQUEST - 2001))
+        assert clusters["main"].connection.connects == 1  # type: ignore[union-attr]
+
+
 def test_paths_may_hold_what_zookeeper_allows(clusters: Clusters) -> None:
     with clusters.acquire("main") as zk:
         for path in ("/a b", "/é", "/...", "/.a", "/{x}:%"):
@@ -154,6 +189,17 @@ def test_what_is_created_with_a_secret_is_closed_to_others(
         zk.get("/mine/a")
 
 
+def test_what_has_no_time_left_is_not_sent(clusters: Clusters) -> None:
+    with clusters.acquire("main") as zk:
+        zk.create("/a")
+        for call in (zk.delete, zk.create, zk.ensure):
+            with pytest.raises(ZKTimeout) as caught:
+                call("/a" if call == zk.delete else "/b", timeout=0)
+            assert not caught.value.maybe_done
+        assert zk.children("/") == ["a"]
+        assert clusters.status()["main"].doubtful == 0
+
+
 def test_a_handle_is_released_once_by_its_thread_and_not_used_after(clusters: Clusters) -> None:
     zk = clusters.acquire("main")
     caught: list[BaseException] = []
@@ -164,10 +210,16 @@ def test_a_handle_is_released_once_by_its_thread_and_not_used_after(clusters: Cl
         except RuntimeError as error:
             caught.append(error)
 
-    thread = threading.Thread(target=release)
-    thread.start()
-    thread.join()
-    assert caught
+    def release_beside_one_of_its_own() -> None:
+        with clusters.acquire("main") as own:
+            release()
+            own.exists("/")
+
+    for attempt in (release, release_beside_one_of_its_own):
+        thread = threading.Thread(target=attempt)
+        thread.start()
+        thread.join()
+    assert len(caught) == 2
     zk.release()
     with pytest.raises(RuntimeError, match="released"):
         zk.release()

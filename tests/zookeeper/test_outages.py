@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import pytest
 
+from syncstore.testing.waiting import await_that
 from syncstore.testing.zookeeper_servers import ZooKeeperEnsemble, expire
 from syncstore.zookeeper.clusters import Clusters
 from syncstore.zookeeper.connection import State
@@ -33,13 +34,6 @@ def ensemble(zookeeper_ensemble: ZooKeeperEnsemble) -> Iterator[ZooKeeperEnsembl
 def ours(opened: Any, ensemble: ZooKeeperEnsemble) -> Clusters:
     clusters: Clusters = opened(ensemble.hosts, chroot=f"/{uuid4().hex}")
     return clusters
-
-
-def await_that(condition: Callable[[], object], seconds: float = 40.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"not within {seconds} s"
-        time.sleep(0.005)
 
 
 def test_killing_the_clients_server_is_not_noticed_by_readers(

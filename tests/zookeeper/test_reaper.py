@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from kazoo.client import KazooClient
+from kazoo.security import make_acl
 
 from syncstore.testing.plugin import started
 from syncstore.testing.tcp_proxy import WELL, Fault, TcpProxy
+from syncstore.testing.waiting import await_that
 from syncstore.testing.zookeeper_servers import ZooKeeperServer
 from syncstore.zookeeper.clusters import Clusters
 from syncstore.zookeeper.connection import State
 from syncstore.zookeeper.errors import NodeExists, ZKTimeout, ZKUnavailable
 from syncstore.zookeeper.handle import Handle
+from syncstore.zookeeper.nodes import Stat
+from syncstore.zookeeper.reaper import Reaper, _Job
 
 LONG = 20.0
 NO_ANSWERS = Fault(swallow_replies=True)
@@ -58,13 +64,6 @@ def others(opened: Any, server: ZooKeeperServer, chroot: str) -> Clusters:
     """On the same server, past the proxy."""
     clusters: Clusters = opened(server.hosts, chroot=chroot, session_timeout=20.0)
     return clusters
-
-
-def await_that(condition: Callable[[], object], seconds: float = LONG) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"not within {seconds} s"
-        time.sleep(0.005)
 
 
 def names(clusters: Clusters) -> list[str]:
@@ -120,6 +119,29 @@ def test_what_was_created_on_a_connection_that_broke_is_removed(
         proxy.cut()
         await_that(lambda: names(others) == [])
         assert zk.session_id == session
+    await_that(lambda: reaped(ours))
+    assert names(others) == []
+
+
+@EACH
+def test_what_was_created_before_its_connection_broke_is_removed(
+    ours: Clusters, others: Clusters, proxy: TcpProxy, facts: dict[str, Any]
+) -> None:
+    """The call ends by the loss of the connection, and not by its deadline."""
+    with ours.acquire("main", LONG) as zk:
+        proxy.fault = NO_ANSWERS
+
+        def break_it() -> None:
+            await_that(lambda: len(names(others)) == 1)
+            proxy.fault = WELL
+            proxy.cut()
+
+        breaker = threading.Thread(target=break_it)
+        breaker.start()
+        with pytest.raises(ZKUnavailable, match="the connection broke") as caught:
+            zk.create("/c0ffee-", timeout=LONG, **facts)
+        breaker.join(LONG)
+        assert caught.value.maybe_done
     await_that(lambda: reaped(ours))
     assert names(others) == []
 
@@ -214,6 +236,86 @@ def test_what_is_given_up_is_removed_by_its_name(clusters: Clusters) -> None:
         zk.reap("/queue", "c0ffee-")
         await_that(lambda: len(zk.children("/queue")) == 1)
         assert zk.children("/queue")[0].startswith("decaf-")
+
+
+def test_what_cannot_be_looked_for_keeps_nothing_else_waiting(
+    opened: Any, server: ZooKeeperServer, chroot: str
+) -> None:
+    ours: Clusters = opened(server.hosts, chroot=chroot, session_timeout=1.0)
+    with ours.acquire("main", LONG) as zk:
+        zk.ensure("/queue")
+        zk.create("/queue/c0ffee-", ephemeral=True, sequence=True)
+        raw = KazooClient(server.hosts)
+        raw.start(timeout=LONG)
+        raw.create(f"{chroot}/closed", acl=[make_acl("world", "anyone", create=True)])
+        raw.stop()
+        raw.close()
+        zk.reap("/closed", "c0ffee-")
+        zk.reap("/queue", "c0ffee-")
+        await_that(lambda: zk.children("/queue") == [])
+    await_that(lambda: reaped(ours))
+
+
+class FakeHandle:
+    """A handle on one node, "c0ffee", and no server."""
+
+    session_timeout = 0.0
+    there = True
+    looks = 0
+
+    def __enter__(self) -> FakeHandle:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def sync(self) -> None: ...
+
+    def children(self, _parent: str) -> list[str]:
+        return ["c0ffee"] if self.there else []
+
+    def exists(self, _path: str) -> Stat | None:
+        self.looks += 1
+        return Stat(1, 1, 1, 0, 0, 0, 0) if self.there else None
+
+    def delete(self, _path: str, _version: int) -> None:
+        self.there = False
+
+
+class SlowHandle(FakeHandle):
+    """Whose first delete hangs, and then comes to nothing."""
+
+    def __init__(self) -> None:
+        self.deleting, self.go_on = threading.Event(), threading.Event()
+
+    def delete(self, path: str, version: int) -> None:
+        if not self.deleting.is_set():
+            self.deleting.set()
+            assert self.go_on.wait(LONG)
+            raise ZKUnavailable("main", "gone away")
+        super().delete(path, version)
+
+
+def test_it_looks_for_as_long_as_a_server_may_keep_what_it_was_sent() -> None:
+    handle = FakeHandle()
+    handle.there, handle.session_timeout = False, 1.0
+    reaper = Reaper("main", lambda _: handle)  # type: ignore[arg-type, return-value]
+    reaper._add(_Job("/", "c0ffee", unique=True))
+    await_that(lambda: handle.looks > 1)
+    handle.there = True
+    await_that(lambda: not handle.there)
+    await_that(lambda: len(reaper) == 0)
+
+
+def test_who_cannot_wait_for_a_removal_leaves_it_to_go_on() -> None:
+    handle = SlowHandle()
+    reaper = Reaper("main", lambda _: handle)  # type: ignore[arg-type, return-value]
+    reaper._add(_Job("/", "c0ffee", unique=True))
+    assert handle.deleting.wait(LONG)
+    with pytest.raises(ZKTimeout):
+        reaper.leave("/c0ffee", time.monotonic())
+    handle.go_on.set()
+    await_that(lambda: not handle.there)
+    await_that(lambda: len(reaper) == 0)
 
 
 def test_it_goes_on_when_the_cluster_is_back(ours: Clusters, others: Clusters, proxy: TcpProxy) -> None:

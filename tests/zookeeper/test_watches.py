@@ -11,10 +11,11 @@ from uuid import uuid4
 import pytest
 
 from syncstore.testing.tcp_proxy import TcpProxy
+from syncstore.testing.waiting import await_that
 from syncstore.testing.zookeeper_servers import ZooKeeperServer, expire
 from syncstore.zookeeper.clusters import Clusters
 from syncstore.zookeeper.connection import Connection, State
-from syncstore.zookeeper.errors import WatchClosed, WatchTimeout, ZKUnavailable
+from syncstore.zookeeper.errors import NoNode, WatchClosed, WatchTimeout, ZKUnavailable
 from syncstore.zookeeper.watches import Change, Kind, Watch, WatchEvent
 
 PATH = "/node"
@@ -44,13 +45,6 @@ def others(opened: Any, zookeeper_server: ZooKeeperServer, chroot: str) -> Clust
     """On the same server, past the proxy."""
     clusters: Clusters = opened(zookeeper_server.hosts, chroot=chroot)
     return clusters
-
-
-def await_that(condition: Callable[[], object], seconds: float = LONG) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"not within {seconds} s"
-        time.sleep(0.002)
 
 
 def connection_of(clusters: Clusters) -> Connection:
@@ -112,6 +106,7 @@ class Listener:
         ("data", False, create, Change.CREATED),
         ("exists", True, remove, Change.DELETED),
         ("exists", False, create, Change.CREATED),
+        ("gone", True, remove, Change.DELETED),
         ("children", True, lambda clusters: create(clusters, f"{PATH}/child"), Change.CHILD),
         ("children", True, remove, Change.DELETED),
         ("children", False, create, Change.CREATED),
@@ -141,6 +136,56 @@ def test_whether_a_node_exists_is_not_changed_by_its_value(clusters: Clusters) -
         seen.wait(0.1)
     remove(clusters)
     assert seen.wait(LONG).type is Change.DELETED
+
+
+def test_children_of_a_node_that_is_made_while_it_is_armed_are_not_its_value(
+    clusters: Clusters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = Connection.call
+
+    def create_between(self: Connection, request: Any, *arguments: Any, **more: Any) -> Any:
+        try:
+            return call(self, request, *arguments, **more)
+        except NoNode:
+            monkeypatch.setattr(Connection, "call", call)
+            create(clusters)
+            raise
+
+    with clusters.acquire("main", LONG) as zk:
+        monkeypatch.setattr(Connection, "call", create_between)
+        seen = zk.watch(PATH, "children")
+        assert seen.seen is not None
+        other = zk.watch(PATH, "data")
+    change(clusters)
+    assert other.wait(LONG)
+    assert seen.count == 1
+    create(clusters, f"{PATH}/child")
+    assert seen.wait(LONG).type is Change.CHILD
+
+
+def test_a_watch_for_the_end_of_what_is_not_there_leaves_nothing_on_the_server(
+    clusters: Clusters, zookeeper_server: ZooKeeperServer
+) -> None:
+    with clusters.acquire("main") as zk:
+        before = watches_of(zookeeper_server)
+        for _ in range(10):
+            with pytest.raises(NoNode):
+                zk.watch(PATH, "gone")
+        assert watches_of(zookeeper_server) == before
+        assert connection_of(clusters).client.watches == 0
+        zk.create(PATH)
+        seen = zk.watch(PATH, "gone")
+        zk.set(PATH, b"changed")
+        zk.create(f"{PATH}/child")
+        with pytest.raises(WatchTimeout):
+            seen.wait(0.1)
+        zk.delete(f"{PATH}/child")
+        zk.delete(PATH)
+        assert seen.wait(LONG) == WatchEvent(Change.DELETED, PATH)
+
+
+def watches_of(server: ZooKeeperServer) -> int:
+    return int(server.ask("wchs").partition("Total watches:")[2])
 
 
 def test_a_callback_is_given_the_event_and_the_context(clusters: Clusters) -> None:
@@ -210,6 +255,40 @@ def test_what_comes_after_destroying_is_dropped(clusters: Clusters) -> None:
     change(clusters)
     other.wait(LONG)
     assert listener.events == []
+
+
+def test_a_callback_that_has_not_begun_is_not_called_after_destroying(clusters: Clusters) -> None:
+    create(clusters)
+    entered, go_on = threading.Event(), threading.Event()
+
+    def slow(_event: WatchEvent, _context: object) -> None:
+        entered.set()
+        go_on.wait(LONG)
+
+    listener, last = Listener(), Listener()
+    watch(clusters, "/slow", callback=slow)
+    create(clusters, "/slow")
+    assert entered.wait(LONG)
+    destroyed = watch(clusters, callback=listener)
+    change(clusters)
+    assert destroyed.wait(LONG)
+    destroyed.destroy()
+    watch(clusters, callback=last)
+    change(clusters)
+    go_on.set()
+    await_that(lambda: last.events)
+    assert listener.events == []
+
+
+def test_a_cluster_can_be_closed_in_a_callback(clusters: Clusters) -> None:
+    create(clusters)
+    kept = watch(clusters, "/other")
+    watch(clusters, callback=lambda _event, _context: clusters.close())
+    change(clusters)
+    with pytest.raises(WatchClosed, match="closed"):
+        kept.wait(LONG)
+    with pytest.raises(ZKUnavailable):
+        clusters.acquire("main")
 
 
 def test_it_can_be_destroyed_in_its_callback(clusters: Clusters) -> None:
@@ -342,6 +421,7 @@ def test_a_change_during_an_outage_is_told_once_and_as_synthetic(
         ("data", False, create, Change.CREATED),
         ("exists", True, remove, Change.DELETED),
         ("exists", False, create, Change.CREATED),
+        ("gone", True, remove, Change.DELETED),
         ("children", True, lambda clusters: create(clusters, f"{PATH}/child"), Change.CHILD),
         ("children", True, remove, Change.DELETED),
         ("children", False, create, Change.CREATED),
@@ -377,7 +457,7 @@ def test_a_node_removed_and_made_anew_during_an_outage_was_removed(
     assert seen.wait(LONG) == WatchEvent(Change.DELETED, PATH, synthetic=True)
 
 
-@pytest.mark.parametrize("kind", ["data", "exists", "children"])
+@pytest.mark.parametrize("kind", ["data", "exists", "gone", "children"])
 def test_events_of_the_session_do_not_end_it(
     ours: Clusters, others: Clusters, proxy: TcpProxy, kind: Kind
 ) -> None:
@@ -390,6 +470,7 @@ def test_events_of_the_session_do_not_end_it(
         await_that(lambda: connection_of(ours).state is State.CONNECTED)
     assert seen.count == 1
     await_that(lambda: connection_of(ours).client.watches == 1)
+    assert len(seen._shots) == 1
     if kind == "children":
         create(others, f"{PATH}/child")
     else:

@@ -10,7 +10,7 @@ from queue import Full, Queue
 from typing import Any, Final
 
 from syncstore.cache.memcached.records import Standing
-from syncstore.cache.memcached.servers import Transition
+from syncstore.cache.memcached.shared_state import Transition
 
 log = logging.getLogger(__name__)
 

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from syncstore.cache.api import Busy
 from syncstore.cache.memcached.connection import Connection
 from syncstore.cache.memcached.stream import Disconnected
+from syncstore.forks import in_each_child
 
 _MOST_OWED = 100  # replies of 30 bytes at most: far from what would fill a socket's buffer
 
@@ -31,14 +32,7 @@ class Connections:
         self._size = size
         self._wait = wait
         self._begin()
-        begin_again = weakref.WeakMethod(self._begin_in_child)
-
-        def after_fork() -> None:
-            begin = begin_again()
-            if begin is not None:
-                begin()
-
-        os.register_at_fork(after_in_child=after_fork)
+        in_each_child(self._begin_in_child)
 
     def _begin(self) -> None:
         self._pid = os.getpid()

@@ -15,7 +15,8 @@ from typing import Final, NamedTuple
 from syncstore.cache.memcached.provider import MemcachedProvider
 from syncstore.cache.memcached.records import GroupRecord, HomeRecords
 from syncstore.cache.memcached.ring import Modulo, Placed, Placement, Ring
-from syncstore.cache.memcached.servers import DRIFT, Servers, SharedState
+from syncstore.cache.memcached.servers import Servers
+from syncstore.cache.memcached.shared_state import DRIFT, SharedState
 from syncstore.clock import Clock
 from syncstore.errors import Unavailable
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
@@ -25,6 +24,7 @@ from syncstore.cache.memcached.records import ServerRecord
 from syncstore.cache.memcached.state_file import StateFile, open_state_file
 from syncstore.clock import Clock
 from syncstore.errors import Unavailable
+from syncstore.forks import in_each_child
 
 TIMEOUT: Final = 2.0
 """Seconds that a change waits for others, each of which needs microseconds, or as long as the disk takes."""
@@ -42,7 +42,7 @@ class FileRecords:
         self._timeout = timeout
         self._file: StateFile | None = None
         self._locking: set[int] = set()
-        _at_fork(self)
+        in_each_child(self._drop_after_fork)
 
     def read(self, servers: Sequence[str]) -> list[ServerRecord]:
         """The records (see RecordStore). Raises Unavailable."""
@@ -136,14 +136,3 @@ class FileRecords:
     def _drop_after_fork(self) -> None:
         while self._locking:
             os.close(self._locking.pop())
-
-
-def _at_fork(records: FileRecords) -> None:
-    alive = weakref.ref(records)
-
-    def drop() -> None:
-        found = alive()
-        if found is not None:
-            found._drop_after_fork()
-
-    os.register_at_fork(after_in_child=drop)

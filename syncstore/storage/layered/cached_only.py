@@ -122,9 +122,12 @@ class CachedOnly:
             self._unavailable(error)
 
     def _unavailable(self, error: BackendError) -> NoReturn:
+        self._note(error)
+        raise Unavailable(f"the cache that holds the collection does not answer: {error}") from error
+
+    def _note(self, error: BackendError) -> None:
         if isinstance(error, BackendUnavailable) and not isinstance(error, Busy):
             self._state.trouble(str(error))
-        raise Unavailable(f"the cache that holds the collection does not answer: {error}") from error
 
     # -- mending
 
@@ -359,8 +362,7 @@ class CachedOnly:
             try:
                 found = self._cache.fetch([cached_only_key(uid, name) for name in names])
             except BackendError as error:
-                if isinstance(error, BackendUnavailable) and not isinstance(error, Busy):
-                    self._state.trouble(str(error))
+                self._note(error)
         totals = {}
         for i, name in enumerate(names):
             held = _held(found[i]).contents if found else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from syncstore.cache.api import BackendError, Provider, Remove
-from syncstore.cache.memcached.servers import SharedState
+from syncstore.cache.memcached.shared_state import SharedState
 from syncstore.clock import Clock
 from syncstore.errors import Unavailable
 from syncstore.storage.durable import Being, DurableStorage, KeptTime

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from syncstore.cache.api import BackendError, Provider
-from syncstore.cache.memcached.servers import SharedState
+from syncstore.cache.memcached.shared_state import SharedState
 from syncstore.clock import Clock
 from syncstore.errors import Unavailable
 from syncstore.storage.durable import Being, DurableStorage, KeptTime, Times

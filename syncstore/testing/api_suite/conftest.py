@@ -1,29 +1,5 @@
 """Gives the suite its fixtures when it is run from the installed package."""
 
-from syncstore.testing.api_suite.fixtures import (
-    app_settings,
-    configured,
-    groups,
-    limits,
-    neighbours,
-    other,
-    server,
-    stored,
-    sync,
-    three_writes,
-    watched_neighbours,
-)
+from syncstore.testing.api_suite.fixtures import FIXTURES
 
-__all__ = [
-    "app_settings",
-    "configured",
-    "groups",
-    "limits",
-    "neighbours",
-    "other",
-    "server",
-    "stored",
-    "sync",
-    "three_writes",
-    "watched_neighbours",
-]
+globals().update(FIXTURES)

@@ -178,3 +178,19 @@ def stored(sync: SyncClient) -> SyncClient:
     sync.put("/storage/col/b", {"payload": "y"})
     sync.put("/storage/elsewhere/c", {"payload": "z"})
     return sync
+
+
+FIXTURES: Mapping[str, object] = {
+    "app_settings": app_settings,
+    "server": server,
+    "configured": configured,
+    "neighbours": neighbours,
+    "watched_neighbours": watched_neighbours,
+    "sync": sync,
+    "other": other,
+    "limits": limits,
+    "three_writes": three_writes,
+    "groups": groups,
+    "stored": stored,
+}
+"""What a module that runs the suite needs to have in its namespace."""

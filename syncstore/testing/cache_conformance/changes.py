@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from syncstore.cache.api import ABSENT, BadKey, Conflict, NotFound, Provider, Remove, Store, Token, TooLarge
-from syncstore.testing.cache_conformance.rooms import Rooms, value_of, wait_until
+from syncstore.testing.cache_conformance.rooms import Rooms, value_of
+from syncstore.testing.waiting import await_that
 
 
 class ChangeRules(Rooms):
@@ -73,7 +74,7 @@ class ChangeRules(Rooms):
     def test_what_is_changed_later_is_changed_soon(self, cache: Provider, keys: list[bytes]) -> None:
         cache.store(keys[0], b"old")
         cache.change_later([Store(keys[1], b"1"), Remove(keys[0])])
-        wait_until(lambda: [value_of(cache, key) for key in keys[:2]] == [None, b"1"])
+        await_that(lambda: [value_of(cache, key) for key in keys[:2]] == [None, b"1"])
 
     def test_a_change_made_later_keeps_its_condition(self, cache: Provider, keys: list[bytes]) -> None:
         stale = cache.store(keys[0], b"old")
@@ -88,7 +89,7 @@ class ChangeRules(Rooms):
                 Store(keys[1], b"end"),
             ]
         )
-        wait_until(lambda: value_of(cache, keys[1]) == b"end")
+        await_that(lambda: value_of(cache, keys[1]) == b"end")
         assert cache.retrieve(keys[0]) == (b"now", now, 0)
 
     def test_the_answers_nobody_waited_for_are_nobody_s(self, cache: Provider, keys: list[bytes]) -> None:
@@ -100,11 +101,11 @@ class ChangeRules(Rooms):
             if number % 11 == 0:
                 outcomes = cache.change([Store(keys[2], b"2"), Remove(keys[2]), Remove(keys[2])])
                 assert [type(outcome) for outcome in outcomes] == [Token, type(None), NotFound]
-        wait_until(lambda: value_of(cache, keys[0]) == b"499")
+        await_that(lambda: value_of(cache, keys[0]) == b"499")
 
     def test_a_change_made_later_that_cannot_be_is_dropped(self, cache: Provider, keys: list[bytes]) -> None:
         too_large = b"x" * (cache.limits.max_value + 1)
         cache.change_later([Store(b"", b"x")])
         cache.change_later([Store(keys[0], too_large), Remove(b"x" * 10_000), Store(keys[1], b"1")])
-        wait_until(lambda: value_of(cache, keys[1]) == b"1")
+        await_that(lambda: value_of(cache, keys[1]) == b"1")
         assert value_of(cache, keys[0]) is None

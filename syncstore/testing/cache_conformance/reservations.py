@@ -6,8 +6,9 @@ import pytest
 
 from syncstore.cache.api import ABSENT, Conflict, Provider, Token
 from syncstore.clock import SystemClock
-from syncstore.testing.cache_conformance.rooms import OpenCache, Rooms, present, value_of, wait_until
+from syncstore.testing.cache_conformance.rooms import OpenCache, Rooms, present, value_of
 from syncstore.testing.clocks import SteppableClock
+from syncstore.testing.waiting import await_that
 
 
 def reserve(cache: Provider, key: bytes) -> Token:
@@ -111,7 +112,7 @@ class ReservationRules(Rooms):
     def test_a_placeholder_ends_by_itself(self, open_cache: OpenCache, key: bytes) -> None:
         cache = open_cache(SystemClock())
         (item,) = present(cache.fetch([key], reserve=0.2))
-        wait_until(lambda: cache.fetch([key]) == [None])
+        await_that(lambda: cache.fetch([key]) == [None])
         with pytest.raises(Conflict):
             cache.store(key, b"late", expect=item.token)
 

@@ -61,14 +61,6 @@ def present(found: list[Item | None]) -> list[Item]:
     return items
 
 
-def wait_until(happened: Callable[[], bool]) -> None:
-    """Return once something has happened that nothing tells of."""
-    end = time.monotonic() + PATIENCE
-    while not happened():
-        assert time.monotonic() < end, f"it did not happen within {PATIENCE} s"
-        time.sleep(0.01)
-
-
 class Child:
     """A child of this very process, forked to do one thing."""
 

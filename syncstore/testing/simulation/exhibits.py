@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 from syncstore.bso import BSO, Change
 from syncstore.cache.api import Change as CacheChange
 from syncstore.cache.api import Outcome, Provider, Remove, Store, Token
-from syncstore.cache.memcached.servers import SharedState
+from syncstore.cache.memcached.shared_state import SharedState
 from syncstore.errors import NotFound, Unavailable
 from syncstore.storage.api import Page, Query, Storage, Work
 from syncstore.storage.durable import DurableStorage, DurableWork, KeptTime, Times

@@ -9,7 +9,8 @@ from typing import Any
 
 from syncstore.cache.memcached.group import Description
 from syncstore.cache.memcached.ring import Placed, Ring
-from syncstore.cache.memcached.servers import Rules, Servers
+from syncstore.cache.memcached.servers import Servers
+from syncstore.cache.memcached.shared_state import Rules
 from syncstore.cache.memcached.stand_ins import Chain, ChainState, StandIns
 from syncstore.errors import Unavailable
 from syncstore.locks.api import LockBackend, Locks

@@ -13,7 +13,8 @@ from typing import Final, NamedTuple
 
 from syncstore.cache.api import BackendError, NotFound, Provider
 from syncstore.cache.memcached.group import Group, Member
-from syncstore.cache.memcached.servers import Rules, Servers
+from syncstore.cache.memcached.servers import Servers
+from syncstore.cache.memcached.shared_state import Rules
 from syncstore.testing.simulation.clock import ProcessClock
 from syncstore.testing.simulation.database import Database
 from syncstore.testing.simulation.determinism import seeded, task_locks

@@ -9,7 +9,7 @@ import pytest
 
 from syncstore.cache.memcached.announcing import Announcer, callback
 from syncstore.cache.memcached.records import Standing
-from syncstore.cache.memcached.servers import Transition
+from syncstore.cache.memcached.shared_state import Transition
 
 ADDRESSES = {"a": ("10.0.0.1", 11211), "b": ("/run/b.sock", 0)}
 PATIENCE = 20.0

@@ -15,9 +15,10 @@ from syncstore.cache.api import BackendUnavailable, Busy
 from syncstore.cache.memcached.address import Address
 from syncstore.cache.memcached.connection import Connection
 from syncstore.cache.memcached.connections import Connections
-from syncstore.testing.cache_conformance.rooms import Child, wait_until
+from syncstore.testing.cache_conformance.rooms import Child
 from syncstore.testing.servers import MemcachedServer
 from syncstore.testing.tcp_proxy import WELL, Fault, TcpProxy
+from syncstore.testing.waiting import await_that
 
 PATIENCE = 20.0
 OpenConnections = Callable[..., Connections]
@@ -78,7 +79,7 @@ def test_who_waits_gets_what_is_given_back(open_pool: OpenConnections) -> None:
     connection = pool.take()
     with ThreadPoolExecutor(1) as other:
         waiting = other.submit(pool.take)
-        wait_until(lambda: pool._waiting == 1)
+        await_that(lambda: pool._waiting == 1)
         pool.give_back(connection)
         assert waiting.result(PATIENCE) is connection
 
@@ -88,7 +89,7 @@ def test_who_waits_may_connect_when_one_is_discarded(open_pool: OpenConnections)
     connection = pool.take()
     with ThreadPoolExecutor(1) as other:
         waiting = other.submit(pool.take)
-        wait_until(lambda: pool._waiting == 1)
+        await_that(lambda: pool._waiting == 1)
         pool.discard(connection)
         assert not waiting.result(PATIENCE).reused
 
@@ -168,7 +169,7 @@ def test_it_sees_that_an_idle_one_was_closed(open_pool: OpenConnections, proxy: 
     assert pool.take_live() is connection
     pool.give_back(connection)
     proxy.cut()
-    wait_until(connection.readable)
+    await_that(connection.readable)
     assert pool.take_live() is not connection
 
 
@@ -193,7 +194,7 @@ def test_what_is_owed_to_a_server_that_is_gone_is_forgotten(
     for take in (pool.take, pool.take_live, pool.take_to_tell):
         connection = pool.take_to_tell()
         connection.tell(b"md k\r\n", 1)
-        wait_until(connection.readable)
+        await_that(connection.readable)
         pool.give_back(connection)
         proxy.cut()
         connection.owed += 1  # as if the last answer had not come before the end

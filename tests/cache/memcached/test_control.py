@@ -23,13 +23,13 @@ from syncstore.testing.memcached_pools import (
     PoolDescription,
     PoolServer,
     PoolStand,
-    await_that,
     keys_of,
     open_pool,
 )
 from syncstore.testing.processes import HOST, free_port
 from syncstore.testing.record_stores import open_sql_records, open_zookeeper_records
 from syncstore.testing.servers import MemcachedServer
+from syncstore.testing.waiting import await_that
 from syncstore.testing.zookeeper_servers import ZooKeeperServer
 
 Open = Callable[..., OpenPool]
@@ -180,7 +180,7 @@ def test_a_server_may_be_added_as_out_of_use(
         key = keys_of(opened.control, "d", 1)[0]
         with pytest.raises(BackendUnavailable):
             opened.pool.fetch([key])
-        await_that(lambda: dead.calls > 0, "it is tried at last")
+        await_that(lambda: dead.calls > 0, what="it is tried at last")
     assert dead.times[0] - added >= interval
 
 
@@ -195,7 +195,7 @@ def test_a_server_that_is_added_and_fails_is_told_of(
     fourth.kill9()
     with pytest.raises(BackendUnavailable):
         opened.pool.store(key, b"x")
-    await_that(lambda: bool(told), "somebody is told")
+    await_that(lambda: bool(told), what="somebody is told")
     assert "d" in told[0][0] or told[0][1] == fourth.port
 
 
@@ -229,7 +229,7 @@ def test_a_new_timeout_leaves_no_connection_of_the_old_one(opened: OpenPool, mem
     opened.pool.store(keys_of(opened.control, "a", 1)[0], b"x")
     opened.control.set_server_params(HOST, server.port, timeout=1.0)
     for provider in (before.cache, before.marks):
-        await_that(lambda provider=provider: provider._pool.connections == 0, "none is open")  # type: ignore[misc]  # its own
+        await_that(lambda provider=provider: provider._pool.connections == 0, what="none is open")  # type: ignore[misc]  # its own
 
 
 def test_a_server_is_put_out_of_use_for_all_and_back(

@@ -24,10 +24,11 @@ from syncstore.cache.api import (
     TooLarge,
 )
 from syncstore.cache.memcached.provider import MemcachedProvider
-from syncstore.testing.cache_conformance.rooms import present, value_of, wait_until
+from syncstore.testing.cache_conformance.rooms import present, value_of
 from syncstore.testing.plugin import started
 from syncstore.testing.servers import MemcachedServer
 from syncstore.testing.tcp_proxy import SILENT, WELL, Fault, TcpProxy
+from syncstore.testing.waiting import await_that
 
 OpenProvider = Callable[..., MemcachedProvider]
 T = TypeVar("T")
@@ -150,7 +151,7 @@ def test_what_is_changed_later_waits_for_no_answer(
         for number in range(20):
             cache.change_later([Store(b"k", b"%d" % number), Remove(b"other")])
     assert time.monotonic() - began < LONG
-    wait_until(lambda: value_of(cache, b"k") == b"19")
+    await_that(lambda: value_of(cache, b"k") == b"19")
 
 
 def test_answers_that_nobody_reads_do_not_pile_up(proxy: TcpProxy, open_provider: OpenProvider) -> None:
@@ -239,7 +240,7 @@ def test_a_restart_does_not_disturb_what_nobody_waited_for(
             cache.store(b"k", b"after")
         else:
             cache.change_later([Store(b"k", b"after")])
-            wait_until(lambda: value_of(cache, b"k") == b"after")
+            await_that(lambda: value_of(cache, b"k") == b"after")
 
 
 def test_the_token_of_an_earlier_life_is_refused_though_its_number_fits(
@@ -323,7 +324,7 @@ def test_a_connection_that_broke_while_idle_is_replaced(
         cache.store(b"k", b"x")
         (connection,) = cache._pool._idle
         proxy.cut()
-        wait_until(connection.readable)
+        await_that(connection.readable)
         CALLS[call](cache)
         assert proxy.accepted == 2
 
@@ -498,7 +499,7 @@ def interrupted_by(error: BaseException, when: Callable[[], bool]) -> Iterator[N
         raise error
 
     def watch() -> None:
-        wait_until(when)
+        await_that(when)
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
 
     before = signal.signal(signal.SIGUSR1, strike)

@@ -20,7 +20,8 @@ from syncstore.cache.memcached.provider import MemcachedProvider
 from syncstore.cache.memcached.records import GroupRecord, ServerRecord, Standing, standing
 from syncstore.cache.memcached.records_in_memory import MemoryRecords
 from syncstore.cache.memcached.ring import Modulo, Placed, Ring
-from syncstore.cache.memcached.servers import DRIFT, Rules, Servers
+from syncstore.cache.memcached.servers import Servers
+from syncstore.cache.memcached.shared_state import DRIFT, Rules
 from syncstore.errors import Unavailable
 from syncstore.testing.clocks import SteppableClock
 

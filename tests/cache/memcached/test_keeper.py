@@ -15,7 +15,8 @@ from syncstore.cache.memcached.keeper import Keeper
 from syncstore.cache.memcached.provider import MemcachedProvider
 from syncstore.cache.memcached.records import Standing, after_failure, standing
 from syncstore.cache.memcached.records_in_memory import MemoryRecords
-from syncstore.cache.memcached.servers import DRIFT, Rules, Servers, SharedState
+from syncstore.cache.memcached.servers import Servers
+from syncstore.cache.memcached.shared_state import DRIFT, Rules, SharedState
 from syncstore.errors import ConfigError
 from syncstore.testing.clocks import SteppableClock
 from syncstore.testing.servers import MemcachedServer

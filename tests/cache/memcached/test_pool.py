@@ -28,7 +28,7 @@ from syncstore.cache.memcached.records import ServerRecord, Standing
 from syncstore.clock import Clock
 from syncstore.errors import Unavailable
 from syncstore.testing.cache_conformance import CacheConformance, OpenCache
-from syncstore.testing.cache_conformance.rooms import Child, value_of, wait_until
+from syncstore.testing.cache_conformance.rooms import Child, value_of
 from syncstore.testing.memcached_pools import (
     OpenPool,
     PoolDescription,
@@ -37,6 +37,7 @@ from syncstore.testing.memcached_pools import (
     keys_of,
     open_pool,
 )
+from syncstore.testing.waiting import await_that
 
 Open = Callable[..., OpenPool]
 ATTEMPTS = 20
@@ -343,7 +344,7 @@ def test_a_child_may_be_forked_while_another_thread_asks_for_the_states(open_one
         records.read = read  # type: ignore[method-assign]  # back to what it was
 
         def look() -> None:
-            wait_until(lambda: value_of_if_there(opened, b"7:key") == b"x")
+            await_that(lambda: value_of_if_there(opened, b"7:key") == b"x")
 
         child = Child(look)
         go_on.set()

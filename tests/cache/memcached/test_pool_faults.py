@@ -28,13 +28,13 @@ from syncstore.testing.memcached_pools import (
     OpenPool,
     PoolDescription,
     PoolStand,
-    await_that,
     flapping,
     keys_of,
 )
 from syncstore.testing.pool_readers import PoolReaders, Seen
 from syncstore.testing.processes import HOST
 from syncstore.testing.servers import MemcachedServer
+from syncstore.testing.waiting import await_that
 
 Open = Callable[..., OpenPool]
 ATTEMPTS = 20
@@ -351,14 +351,14 @@ def test_whoever_is_told_may_take_his_time(open_one: Open, memcacheds: PoolStand
 
     opened = open_one(on_failure=hang)
     kill_and_store(opened, memcacheds, "a")
-    await_that(lambda: len(told) == 1, "somebody is told")
+    await_that(lambda: len(told) == 1, what="somebody is told")
     key = keys_of(opened.control, "c", 1)[0]
     opened.pool.store(key, b"x")
     assert opened.pool.retrieve(key).value == b"x"
     kill_and_store(opened, memcacheds, "b")
     assert opened.control.get_server_status(HOST, memcacheds.servers["b"].port) == 0
     go_on.set()
-    await_that(lambda: len(told) == 2, "he is told of the other, too")
+    await_that(lambda: len(told) == 2, what="he is told of the other, too")
     assert [(host, port) for host, port, _ in told] == [
         (HOST, memcacheds.servers[name].port) for name in ("a", "b")
     ]
@@ -380,8 +380,8 @@ def test_whoever_is_told_may_raise(
         kill_and_store(one, memcacheds, name)
         with pytest.raises(BackendUnavailable):
             other.pool.store(keys_of(other.control, name, 1)[0], b"x")
-    await_that(lambda: len(told) == 2, "somebody is told of both")
-    await_that(lambda: caplog.text.count("on_failure raised") == 2, "it is logged")
+    await_that(lambda: len(told) == 2, what="somebody is told of both")
+    await_that(lambda: caplog.text.count("on_failure raised") == 2, what="it is logged")
     assert told == [memcacheds.servers[name].port for name in ("a", "b")]
 
 
@@ -465,7 +465,7 @@ def test_isolated_timeouts_of_reads_leave_a_server_in_use(open_one: Open, home: 
                 pool.fetch([key])
             home.thaw()
             time.sleep(0.02)  # for so long it is left alone
-        await_that(lambda: there(pool.fetch, key), "it answers")
+        await_that(lambda: there(pool.fetch, key), what="it answers")
     assert opened.state_of("a") == epoch
     home.freeze()
     for _ in range(3):

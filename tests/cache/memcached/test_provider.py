@@ -26,10 +26,11 @@ from syncstore.cache.memcached.connection import Connection
 from syncstore.cache.memcached.provider import MemcachedProvider
 from syncstore.clock import SystemClock
 from syncstore.testing.cache_conformance import CacheConformance, OpenCache, OpenCaches
-from syncstore.testing.cache_conformance.rooms import present, value_of, wait_until
+from syncstore.testing.cache_conformance.rooms import present, value_of
 from syncstore.testing.plugin import started
 from syncstore.testing.processes import HOST
 from syncstore.testing.servers import MemcachedServer
+from syncstore.testing.waiting import await_that
 
 OpenProvider = Callable[..., MemcachedProvider]
 DAY = 86_400
@@ -285,8 +286,8 @@ def test_a_larger_value_goes_into_a_server_that_takes_it(open_provider: OpenProv
 
 def test_a_value_dropped_by_the_server_is_a_miss(cache: MemcachedProvider) -> None:
     cache.store(b"k", b"x", time.time() + 0.1)
-    wait_until(lambda: cache.fetch([b"k"]) == [None])
-    wait_until(lambda: _can_add(cache))
+    await_that(lambda: cache.fetch([b"k"]) == [None])
+    await_that(lambda: _can_add(cache))
 
 
 def _can_add(cache: MemcachedProvider) -> bool:

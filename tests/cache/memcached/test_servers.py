@@ -21,7 +21,8 @@ from syncstore.cache.memcached.records import (
     standing,
 )
 from syncstore.cache.memcached.records_in_memory import MemoryRecords
-from syncstore.cache.memcached.servers import DRIFT, Rules, Servers, SharedState, Transition
+from syncstore.cache.memcached.servers import Servers
+from syncstore.cache.memcached.shared_state import DRIFT, Rules, SharedState, Transition
 from syncstore.cache.memory import MemoryProvider
 from syncstore.errors import NotYet, Unavailable
 from syncstore.testing.clocks import SteppableClock

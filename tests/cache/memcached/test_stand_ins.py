@@ -9,7 +9,8 @@ import pytest
 from syncstore.cache.memcached.records import after_failure, after_return, on_return
 from syncstore.cache.memcached.records_in_memory import MemoryRecords
 from syncstore.cache.memcached.ring import Placed, Ring, again
-from syncstore.cache.memcached.servers import DRIFT, Rules, Servers
+from syncstore.cache.memcached.servers import Servers
+from syncstore.cache.memcached.shared_state import DRIFT, Rules
 from syncstore.cache.memcached.stand_ins import Chain, ChainState, StandIns
 from syncstore.errors import NotYet, Unavailable
 from syncstore.testing.clocks import SteppableClock

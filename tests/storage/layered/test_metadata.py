@@ -10,7 +10,8 @@ import pytest
 from syncstore.bso import Change as BsoChange
 from syncstore.cache.api import BackendUnavailable, Busy, Change, Item, Outcome
 from syncstore.cache.memcached.records import after_failure
-from syncstore.cache.memcached.servers import Rules, Servers
+from syncstore.cache.memcached.servers import Servers
+from syncstore.cache.memcached.shared_state import Rules
 from syncstore.cache.memory import MemoryProvider
 from syncstore.errors import Unavailable
 from syncstore.storage.layered.kinds import Kinds

@@ -17,6 +17,7 @@ from syncstore.bso import Change
 from syncstore.errors import Conflict, RolledBack, Unavailable
 from syncstore.storage.durable import Being, KeptTime, Times
 from syncstore.testing.sql_store import SqlStore
+from syncstore.testing.waiting import await_that
 
 # What PostgreSQL and MariaDB say of a session that waits for an advisory lock, and how one is taken.
 _WAITING = {
@@ -79,7 +80,7 @@ def test_what_follows_the_lock_in_one_message_is_newer_than_the_lock(server: Sql
                 f"SELECT 1 FROM storage_users WHERE userid = {uid} {share(dialect)} SKIP LOCKED; {times}; ROLLBACK"
             )
             reading = elsewhere.submit(cursor.execute, message)
-            wait_until(lambda: run(server, watcher, _WAITING[dialect.name])[0][0])
+            await_that(lambda: run(server, watcher, _WAITING[dialect.name])[0][0])
             second = put(server, uid)
             run(server, holder, _GIVE[dialect.name])
             reading.result(20)
@@ -102,13 +103,6 @@ def all_results(cursor: Any) -> list[Any]:
             results.append(cursor.fetchall())
         if not cursor.nextset():
             return results
-
-
-def wait_until(true: Callable[[], object]) -> None:
-    end = time.monotonic() + 20
-    while not true():
-        assert time.monotonic() < end, "it never came to pass"
-        time.sleep(0.01)
 
 
 def test_a_user_whose_row_is_not_committed_has_no_settled_times(store: SqlStore) -> None:

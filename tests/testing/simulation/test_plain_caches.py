@@ -11,7 +11,7 @@ from syncstore.cache.memcached import servers
 from syncstore.cache.memcached.group import Group, Member
 from syncstore.cache.memcached.pool import Place, Pool
 from syncstore.cache.memcached.replicas import ReplicatedPool
-from syncstore.cache.memcached.servers import Rules
+from syncstore.cache.memcached.shared_state import Rules
 from syncstore.cache.memcached.stand_ins import ChainState
 from syncstore.clock import Clock
 from syncstore.testing.simulation.plain_caches import LEASE, Event, Make, PlainHistory, stale
