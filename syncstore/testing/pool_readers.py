@@ -92,7 +92,7 @@ class PoolReaders:
         before: list[int] = self._counts[:]
         await_that(
             lambda: all(now >= then + count for now, then in zip(self._counts[:], before, strict=True)),
-            "they go on reading",
+            what="they go on reading",
         )
 
     def seen(self) -> list[Seen]:
