@@ -340,6 +340,7 @@ def test_when_the_file_of_states_is_lost_no_value_from_before_is_served(
             sync = SyncClient(uid, SECRET, InProcess(app))
             in_time(sync.put, "/storage/tabs/a", {"payload": "before"})
             put_everywhere(sync, "before")
+            in_time(sync.get, "/storage/tabs")  # so that the record of the user's times has all of them
             assert payloads(sync, "meta") == ["before"]
     store = open_sql_store(settings["sqlalchemy.url"], SystemClock())
     try:

@@ -12,7 +12,7 @@ import time
 import weakref
 from collections.abc import Callable
 
-from syncstore.cache.api import Busy
+from syncstore.cache.api import BackendUnavailable, Busy
 from syncstore.cache.memcached.connection import Connection
 from syncstore.cache.memcached.stream import Disconnected
 from syncstore.forks import in_each_child
@@ -107,9 +107,21 @@ class Connections:
             self._changed.notify()
 
     def close(self) -> None:
-        """Close all connections, those in use when they are given back."""
+        """Close all connections, those in use when they are given back.
+
+        Replies that are owed are awaited, for one deadline at most: a socket that is closed before they are read is
+        reset, and the server then throws away what it has not read yet.
+        """
         self._closed = True
-        self._close_idle()
+        answers = True
+        while connection := self._pop_idle(-1):
+            try:
+                if answers and connection.owed:
+                    connection.settle()
+            except BackendUnavailable:
+                answers = False
+            finally:
+                self.discard(connection)
 
     def _take(self) -> Connection:
         if self._pid != os.getpid():  # forked by something that does not tell Python

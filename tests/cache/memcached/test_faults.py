@@ -243,6 +243,31 @@ def test_a_restart_does_not_disturb_what_nobody_waited_for(
             await_that(lambda: value_of(cache, b"k") == b"after")
 
 
+def test_what_nobody_waited_for_is_done_though_the_cache_is_closed_at_once(
+    server: MemcachedServer, open_provider: OpenProvider
+) -> None:
+    reader = open_provider(server.address)
+    for number in range(50):
+        cache = open_provider(server.address, timeout=LONG)
+        cache.change_later([Store(b"k%d" % place, b"%d" % number + b"x" * 500_000) for place in range(4)])
+        cache.close()
+        found = present(reader.fetch([b"k%d" % place for place in range(4)]))
+        assert [item.value[:2].rstrip(b"x") for item in found] == [b"%d" % number] * 4
+
+
+def test_closing_waits_once_for_a_server_that_hangs(
+    server: MemcachedServer, open_provider: OpenProvider
+) -> None:
+    cache = open_provider(server.address, timeout=SHORT, pool_size=8)
+    taken = [calmly(cache._pool.take_to_tell) for _ in range(8)]
+    for connection in taken:
+        connection.owed = 1
+        cache._pool.give_back(connection)
+    began = time.monotonic()
+    cache.close()
+    assert SHORT <= time.monotonic() - began < 4 * SHORT
+
+
 def test_the_token_of_an_earlier_life_is_refused_though_its_number_fits(
     proxy: TcpProxy, server: MemcachedServer, open_provider: OpenProvider
 ) -> None:
