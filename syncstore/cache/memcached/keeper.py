@@ -131,8 +131,11 @@ class Keeper:
 
     @staticmethod
     def _may_return(member: Member) -> bool:
-        """Whether a failed server may be brought back without an operator."""
-        return member.retry_interval >= 0 and not member.state.held
+        """Whether a failed server may be brought back without an operator.
+
+        One that never failed may, whatever `retry_interval` is: where states begin anew all servers begin out of use.
+        """
+        return (member.retry_interval >= 0 or not member.state.proven) and not member.state.held
 
     def _probe(self, member: Member) -> None:
         """Try whether a failed server answers, unless it is too early or another process's turn."""
@@ -154,7 +157,7 @@ class Keeper:
 
     def _take_turn(self, member: Member, now: float) -> bool:
         """Be the one who probes: whoever has begun a return also ends it. Raises Unavailable."""
-        seconds = member.retry_interval * 0.9
+        seconds = max(member.retry_interval, self._group.servers.rules.lease) * 0.9
         if now >= self._turn_until[member.name]:
             if not member.state.take_turn(seconds):
                 return False

@@ -73,6 +73,12 @@ class RecordStore(Protocol):
         """Give back what it holds."""
 
 
+NEW: Final = "new"
+"""Why a server is out of use when its state is found for the first time."""
+
+FORGOTTEN: Final = "all that it holds was forgotten"
+"""Why one is that was in use: it may return, and nobody has to say so."""
+
 GROUP: Final = "group"
 """The name under which a writer reads the number of the group in use, in his own transaction."""
 

@@ -12,6 +12,7 @@ from typing import Final
 from syncstore.cache.memcached.new_record import check_name
 from syncstore.cache.memcached.records import (
     GROUP,
+    NEW,
     GroupRecord,
     HomeRecords,
     RecordStore,
@@ -149,6 +150,6 @@ class Servers:
         # A store that was lost is created anew, at once, while others may rely for a lease on what it said before. So
         # its servers begin as failed. The database is not lost like that: what is new in it, nobody has used yet.
         first = first_epoch(self.clock.seconds()) | (not self.in_sql)
-        if self.records.advance(state.row, 0, first, "new"):
-            return ServerRecord(first)
+        if self.records.advance(state.row, 0, first, NEW):
+            return ServerRecord(first, reason=NEW)
         return self.records.read([state.row])[0]

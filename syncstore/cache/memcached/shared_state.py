@@ -12,6 +12,8 @@ from typing import Final, NamedTuple, Protocol
 
 from syncstore.cache.api import BackendError, Provider
 from syncstore.cache.memcached.records import (
+    FORGOTTEN,
+    NEW,
     RecordStore,
     ServerRecord,
     Standing,
@@ -111,6 +113,7 @@ class SharedState:
         self.known_until = _NEVER
         """Until when the view need not be asked for again, on the monotonic clock."""
         self._odd: tuple[int, float] | None = None  # a failure's epoch, and since when it is known here
+        self._why: tuple[int, str] = (0, "")  # an epoch, and the reason for it
         self._leave_until = _NEVER
         self._faults = 0
         self._claimed_until = float("inf")
@@ -153,6 +156,8 @@ class SharedState:
     def _note(self, epoch: int, reason: str = "") -> None:
         """Remember since when a failure is known: from after the answer, by this clock (w3)."""
         odd = self._odd
+        if reason:
+            self._why = epoch, reason
         if not epoch & 1:
             if odd is not None:
                 log.info("the cache %s is used again, with epoch %d", self.name, epoch)
@@ -312,6 +317,16 @@ class SharedState:
         return self._odd is not None and standing(self._odd[0]) is Standing.HELD
 
     @property
+    def proven(self) -> bool:
+        """Whether somebody has found that it failed, or said so, and nobody has begun to bring it back: else only
+        nothing is known of what it holds."""
+        epoch, reason = self._why
+        odd = self._odd
+        if odd is None or odd[0] != epoch:
+            return True
+        return reason not in (NEW, FORGOTTEN) and standing(epoch) is not Standing.RETURNING
+
+    @property
     def wait(self) -> float:
         """Seconds until the failure that is known here has been known for a lease; 0 when that is so, or none is."""
         odd = self._odd
@@ -359,7 +374,7 @@ class SharedState:
     def _advance(self, seen: int, to: int, standing: Standing, reason: str) -> bool:
         done = self._servers.records.advance(self.row, seen, to, reason)
         if done:
-            self._note(to)  # the answer is the first to say so, and comes after the commit
+            self._note(to, reason)  # the answer is the first to say so, and comes after the commit
             self._announce(standing, reason)
         return done
 
@@ -390,14 +405,14 @@ class SharedState:
         failure and a return take seconds. Raises Unavailable.
         """
         for _ in range(_ATTEMPTS):
-            seen = self._servers.records.read([self.row])[0].epoch
+            record = self._servers.records.read([self.row])[0]
+            seen = record.epoch
             held = standing(seen) is Standing.HELD  # which it then stays
+            reason = record.reason if seen & 1 else FORGOTTEN
             first = after_failure(first_epoch(self._clock.seconds()), held=held)
             failed = max(after_failure(seen, held=held), first)
-            if self._servers.records.advance(
-                self.row, seen, failed, "all that it holds was forgotten by hand"
-            ):
+            if self._servers.records.advance(self.row, seen, failed, reason):
                 self.forget_view()
-                self._note(failed)
+                self._note(failed, reason)
                 return
         raise Unavailable(f"others change the state of the cache {self.name} all the time")

@@ -44,12 +44,13 @@ class Process:
         retry_interval: float = RETRY,
         stand_ins: bool = False,
         flush: bool = False,
+        in_sql: bool = True,
     ) -> None:
         self.clock = clock
         self.claims = Claims(settings, host, clock)
         self.values = values
         self.marks = marks
-        servers = Servers(records, ["s"], clock, Rules(LEASE, stand_ins=stand_ins))
+        servers = Servers(records, ["s"], clock, Rules(LEASE, stand_ins=stand_ins), in_sql=in_sql)
         group = Group(servers, "consistent")
         group.add(Member("s", values, marks, servers["s"], retry_interval), 1)
         self.state: SharedState = servers["s"]
@@ -104,7 +105,7 @@ def begin(proxy: TcpProxy, open_at: OpenAt, records: MemoryRecords, clock: Stepp
 
     def begin_one(host: str = "web1", **more: object) -> Process:
         values, marks = (open_at(proxy.address, prefix) for prefix in (b"values:", b"marks:"))
-        return Process(values, marks, records, clock, host, **more)  # type: ignore[arg-type]  # as they are named
+        return Process(values, marks, clock=clock, host=host, **{"records": records, **more})  # type: ignore[arg-type]  # as they are named
 
     return begin_one
 
@@ -311,6 +312,32 @@ def test_one_that_nobody_may_bring_back_by_himself_is_left_alone(
     assert process.state.probe(process.values, held=True)
     process.rounds(2)
     assert process.state.trusted() == epoch(records)
+
+
+@pytest.mark.parametrize("stand_ins", [False, True])
+@pytest.mark.parametrize("why", ["new", "forgotten"])
+def test_one_that_never_failed_comes_into_use_though_failed_ones_wait_for_an_operator(
+    begin: Begin, clock: SteppableClock, why: str, *, stand_ins: bool
+) -> None:
+    records = MemoryRecords(clock)
+    process = begin(retry_interval=-1.0, stand_ins=stand_ins, records=records, in_sql=False)
+    process.keeper.claim_all()
+    if why == "forgotten":
+        records.advance("s", 0, UP, "before the test")
+        process.state.forget_all()
+    assert process.state.trusted() is None
+    process.rounds(4 * LONG)
+    assert process.state.trusted() == epoch(records)
+
+
+def test_to_forget_one_that_has_failed_does_not_bring_it_back(begin: Begin, records: MemoryRecords) -> None:
+    process = begin(retry_interval=-1.0)
+    process.keeper.claim_all()
+    process.state.declare_failed(UP, "away")
+    process.state.forget_all()
+    process.rounds(4 * LONG)
+    assert epoch(records) & 1
+    assert process.state.trusted() is None
 
 
 @pytest.mark.parametrize("flush", [False, True])
