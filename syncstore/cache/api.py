@@ -98,6 +98,13 @@ class Limits(NamedTuple):
     max_items: int | None = None
 
 
+def check_expiry(changes: Sequence[Change], now: float) -> None:
+    """Raise ValueError for a value that would have expired before it is stored, as every change of a provider does."""
+    for change in changes:
+        if isinstance(change, Store) and change.expires and not change.expires > now:
+            raise ValueError(f"a value that expired {now - change.expires} s ago")
+
+
 # -- errors
 
 

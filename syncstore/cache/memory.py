@@ -25,6 +25,7 @@ from syncstore.cache.api import (
     Store,
     Token,
     TooLarge,
+    check_expiry,
 )
 from syncstore.clock import Clock
 from syncstore.forks import in_each_child
@@ -125,9 +126,7 @@ class MemoryProvider:
         """Make several changes (see Provider); here all together are atomic, too."""
         with self._lock:
             now = self._clock.seconds()
-            for change in changes:
-                if isinstance(change, Store) and change.expires and not change.expires > now:
-                    raise ValueError(f"a value that expired {now - change.expires} s ago")
+            check_expiry(changes, now)
             return [self._change(change, now) for change in changes]
 
     def change_later(self, changes: Sequence[Change]) -> None:

@@ -113,9 +113,11 @@ def _down(options: argparse.Namespace) -> int:
     with opened_tools(options.config) as opened:
         member = _find(opened, options.server)
         member.state.hold(options.reason)
+        several = opened.settings.memcached_allow_failover and len(opened.tools.group.members) > 1
+        then = "another memcached stands in for it" if several else "the database alone answers them"
         print(
             f"{member.name} is out of use for all servers, until: {_up_again(member)}\n"
-            f"for {member.state.wait:.1f} s writes of its users wait; then the database alone answers them"
+            f"for {member.state.wait:.1f} s writes of its users wait; then {then}"
         )
         only = opened.settings.cached_only
         if only:

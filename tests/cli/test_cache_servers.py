@@ -164,6 +164,15 @@ def test_one_is_taken_out_of_use_for_all_and_brought_back(place: Place) -> None:
         assert user.get("/storage/forms").json == ["a"]
 
 
+def test_it_is_said_who_stands_in_for_it(tmp_path: Path, memcacheds: Pair) -> None:
+    place = Place(tmp_path, memcacheds, memcached__allow_failover="true")
+    code, said = place.run("down", "a")
+    assert (code, said[1]) == (
+        0,
+        "for 0.3 s writes of its users wait; then another memcached stands in for it",
+    )
+
+
 def test_a_server_is_named_by_its_address_too(place: Place, memcacheds: Pair) -> None:
     code, said = place.run("down", memcacheds[1].address)
     assert (code, said[0]) == (0, "b is out of use for all servers, until: syncstore cache up b")

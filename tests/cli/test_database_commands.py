@@ -23,8 +23,8 @@ def sql(folder: Path, statement: str) -> list[tuple[object, ...]]:
 
 def test_migrate_says_what_it_did(folder: Folder) -> None:
     first, second = folder.run("migrate"), folder.run("migrate")
-    assert first.stdout == f"sqlite:///{folder.path}/var/sync.db is now at schema 0002\n"
-    assert second.stdout == f"sqlite:///{folder.path}/var/sync.db is already at schema 0002\n"
+    assert first.stdout == f"sqlite:///{folder.path}/var/sync.db is now at schema 0003\n"
+    assert second.stdout == f"sqlite:///{folder.path}/var/sync.db is already at schema 0003\n"
     assert (first.returncode, second.returncode) == (0, 0)
 
 

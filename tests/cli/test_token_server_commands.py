@@ -46,7 +46,7 @@ def test_without_a_token_server_they_say_so(folder: Folder, words: tuple[str, ..
 def test_migrate_names_both_families_of_tables(folder: Folder) -> None:
     lines = run(folder, "migrate").splitlines()
     assert [line.partition(" is ")[2] for line in lines] == [
-        "now at schema 0002",
+        "now at schema 0003",
         "now at schema 0001 of tokenserver",
     ]
 

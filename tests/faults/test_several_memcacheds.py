@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -335,20 +335,22 @@ def test_when_the_file_of_states_is_lost_no_value_from_before_is_served(
     states = tmp_path / "states"
     of_file = {**settings, "memcached.state": f"file:{states}"}
     uids = [users_of(name, 1)[0] for name in NAMES]
-    with serving(of_file) as app:
+    store = open_sql_store(settings["sqlalchemy.url"], SystemClock())
+
+    def is_cached(sync: SyncClient, uid: int) -> bool:
+        """Whether the cache answers, as it does once it has all of the user's times: else SQL would."""
+        put_everywhere(sync, "before")
+        in_time(sync.get, "/storage/tabs")
+        assert payloads(sync, "meta") == ["before"]
+        with store.storage.lock_for_write(uid, "meta", ["a"], create=True) as work:
+            work.put([Change("a", "after")])
+        return payloads(sync, "meta") == ["before"]
+
+    with closing(store.database), serving(of_file) as app:
         for uid in uids:
             sync = SyncClient(uid, SECRET, InProcess(app))
             in_time(sync.put, "/storage/tabs/a", {"payload": "before"})
-            put_everywhere(sync, "before")
-            in_time(sync.get, "/storage/tabs")  # so that the record of the user's times has all of them
-            assert payloads(sync, "meta") == ["before"]
-    store = open_sql_store(settings["sqlalchemy.url"], SystemClock())
-    try:
-        for uid in uids:
-            with store.storage.lock_for_write(uid, "meta", ["a"], create=True) as work:
-                work.put([Change("a", "after")])
-    finally:
-        store.database.close()
+            await_that(lambda sync=sync, uid=uid: is_cached(sync, uid))  # type: ignore[misc]  # its own user
     if lost:
         states.unlink()
     with serving(of_file) as app:

@@ -28,6 +28,7 @@ from syncstore.cache.api import (
     Remove,
     Store,
     Token,
+    check_expiry,
 )
 from syncstore.cache.memcached.address import Address
 from syncstore.cache.memcached.changes import (
@@ -287,12 +288,7 @@ class MemcachedProvider:
 
     def check_expiry(self, changes: Sequence[Change]) -> None:
         """Raise ValueError for a value that has expired before it is stored, as every change does."""
-        now = 0.0
-        for change in changes:
-            if isinstance(change, Store) and change.expires:
-                now = now or self._clock.seconds()
-                if not change.expires > now:
-                    raise ValueError(f"a value that expired {now - change.expires} s ago")
+        check_expiry(changes, self._clock.seconds())
 
     def _change(self, changes: Sequence[Change]) -> list[Outcome]:
         connection = self._pool.take_live()

@@ -1,10 +1,11 @@
 """Several copies of each value on several memcacheds, so that one may die and nothing is missed (see Provider).
 
-The first server of a key that is in use leads: what it answers is the answer, and that it has nothing is a miss. The
-others keep copies for when it fails. A change goes in four steps, so that of several writers at once none leaves an
-old copy behind: see what the leader has; put a reservation of one's own in the place of every copy; change the leader,
-if it still has what was seen; store the copies, each over one's own reservation. Only one writer's third step follows
-what it saw, and whoever came between its second and its fourth step has taken its reservations away.
+The first server of a key that is in use leads: what it answers is the answer, and that it has nothing is a miss, also
+when it is back, and empty. The others keep copies for when it fails. A change goes in four steps, so that of several
+writers at once none leaves an old copy behind: see what the leader has; put a reservation of one's own in the place of
+every copy; change the leader, if it still has what was seen; store the copies, each over one's own reservation. Only
+one writer's third step follows what it saw, and whoever came between its second and its fourth step has taken its
+reservations away.
 
 So compare-and-set cannot be offered: a token would be worth nothing when another server leads. What needs it, such
 as the layered storage or locks, refuses such a cache at start.
@@ -18,9 +19,9 @@ from itertools import islice
 from typing import Final
 
 from syncstore.cache.api import (
-    ABSENT,
     BackendError,
     BackendUnavailable,
+    BadKey,
     Change,
     Conflict,
     Expect,
@@ -32,6 +33,8 @@ from syncstore.cache.api import (
     Outcome,
     Store,
     Token,
+    TooLarge,
+    check_expiry,
 )
 from syncstore.cache.memcached.group import Group, Member
 from syncstore.cache.memcached.ring import tag_of
@@ -70,10 +73,14 @@ class ReplicatedPool:
         """What fits into each of the servers. Raises BackendUnavailable when one of them is away."""
         all_limits = [member.cache.limits for member in self._group.members.values()]
         return Limits(
-            max_key=min(limits.max_key for limits in all_limits) - _MOST_OF_NAME,
+            max_key=self._max_key,
             max_value=min(limits.max_value for limits in all_limits) - 1,
             ttl_step=max(limits.ttl_step for limits in all_limits),
         )
+
+    @property
+    def _max_key(self) -> int:
+        return min(member.cache.max_key for member in self._group.members.values()) - _MOST_OF_NAME
 
     def servers(self, key: bytes) -> list[str]:
         """The names of a key's servers, its home first, whether they are in use or not."""
@@ -85,6 +92,7 @@ class ReplicatedPool:
 
     def retrieve(self, key: bytes) -> Item:
         """The value of a key, from the first server that answers (see Provider)."""
+        self._check_key(key)
         for member, epoch in self._readable(key):
             try:
                 item = member.cache.retrieve(_name(epoch, key))
@@ -124,6 +132,8 @@ class ReplicatedPool:
 
     def fetch(self, keys: Sequence[bytes], *, reserve: float = 0.0) -> list[Item | None]:
         """The values of several keys, one after the other (see Provider). Raises NotSupported for a reservation."""
+        for key in keys:
+            self._check_key(key)
         if reserve:
             raise NotSupported("a replicated pool cannot reserve: no token of it would be worth anything")
         found: list[Item | None] = []
@@ -138,45 +148,55 @@ class ReplicatedPool:
 
     def store(self, key: bytes, value: bytes, expires: float = 0.0, *, expect: Expect = None) -> Token:
         """Store a value on all its servers (see Provider). Raises NotSupported when something is expected."""
-        if expect is not None:
-            raise NotSupported("a replicated pool has no compare-and-set")
+        check_expiry((Store(key, value, expires),), self._clock.seconds())
+        self._check(key, expect)
         token = self._changed(key, _VALUE + value, expires)
         assert token is not None  # noqa: S101 - for mypy: None is the outcome of removals alone
         return token
 
     def remove(self, key: bytes, *, expect: Token | None = None) -> None:
         """Remove a key from all its servers (see Provider). Raises NotSupported when something is expected."""
+        self._check(key, expect)
+        self._changed(key, None, 0.0)
+
+    def _check(self, key: bytes, expect: Expect) -> None:
+        self._check_key(key)
         if expect is not None:
             raise NotSupported("a replicated pool has no compare-and-set")
-        self._changed(key, None, 0.0)
+
+    def _check_key(self, key: bytes) -> None:
+        if not 0 < len(key) <= self._max_key:
+            raise BadKey(len(key), self._max_key)
 
     def _changed(self, key: bytes, value: bytes | None, expires: float) -> Token | None:
         for _ in range(_ATTEMPTS):
             (leader, epoch), *others = self._writable(key)
             name = _name(epoch, key)
-            seen = self._seen(leader, epoch, name)
+            seen = self._seen(leader, epoch, name, 0 if value is None else len(value))
             reserved = [(other, at, self._reserved(other, at, _name(at, key))) for other, at in others]
+            if value is None and not seen.value.startswith(_VALUE):
+                raise NotFound(key)
             try:
-                token = self._lead(leader, epoch, name, value, expires, seen)
-            except Conflict:
+                token = self._lead(leader, epoch, name, value, expires, seen.token)
+            except (Conflict, NotFound):
                 continue
-            except NotFound:
-                if seen is not None:
-                    continue
-                raise
             if value is not None:
                 for other, at, own in reserved:
                     self._copy(other, _name(at, key), value, expires, own)
             return token
         raise Conflict("others change the key all the time")
 
-    def _seen(self, leader: Member, epoch: int, name: bytes) -> Token | None:
+    def _seen(self, leader: Member, epoch: int, name: bytes, size: int) -> Item:
+        """What the leader has, or a reservation: so that there is a token in any case. Raises TooLarge."""
         try:
-            return leader.cache.retrieve(name).token
-        except NotFound:
-            return None
+            limit = leader.cache.limits.max_value
+            if size > limit:
+                raise TooLarge(size - len(_VALUE), limit - len(_VALUE))
+            (found,) = leader.cache.fetch((name,), reserve=_LIFE)
         except BackendUnavailable as error:
             raise self._failed(leader, epoch, error) from error
+        assert found is not None  # noqa: S101 - for mypy: what is missing was reserved
+        return found
 
     def _reserved(self, other: Member, epoch: int, name: bytes) -> Token:
         """Put a reservation in the place of a copy. One that cannot be reached has failed: its copy would grow old."""
@@ -192,13 +212,13 @@ class ReplicatedPool:
         name: bytes,
         value: bytes | None,
         expires: float,
-        seen: Token | None,
+        seen: Token,
     ) -> Token | None:
         try:
             if value is None:
                 leader.cache.remove(name, expect=seen)
                 return None
-            return leader.cache.store(name, value, expires, expect=ABSENT if seen is None else seen)
+            return leader.cache.store(name, value, expires, expect=seen)
         except BackendUnavailable as error:
             raise self._failed(leader, epoch, error) from error
 
@@ -214,6 +234,7 @@ class ReplicatedPool:
 
     def change(self, changes: Sequence[Change]) -> list[Outcome]:
         """Several changes, one after the other (see Provider)."""
+        check_expiry(changes, self._clock.seconds())
         outcomes: list[Outcome] = []
         for change in changes:
             try:

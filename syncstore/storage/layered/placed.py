@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from typing import Final
 
 from syncstore.bso import BSO
 from syncstore.cache.memcached.stand_ins import Chain
 from syncstore.storage.api import Page, Query, Storage, Totals, Work
+
+_MOST_LAYERS: Final = 1000
 
 
 class Chained:
@@ -23,7 +26,11 @@ class Chained:
         """The layer of the chain that is in use for the user."""
         chain = self._chain(b"%d" % uid)
         found = self._layers.get(chain)
-        return found if found is not None else self._layers.setdefault(chain, self._over(chain))
+        if found is None:
+            if len(self._layers) >= _MOST_LAYERS:
+                self._layers.clear()  # each outage leaves some behind, and none has anything that cannot be made again
+            found = self._layers.setdefault(chain, self._over(chain))
+        return found
 
 
 class PlacedStorage:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from syncstore.cache.api import ABSENT, BadKey, Conflict, NotFound, Provider, Remove, Store, Token, TooLarge
-from syncstore.testing.cache_conformance.rooms import Rooms, value_of
+from syncstore.testing.cache_conformance.rooms import Rooms, needs_cas, value_of
 from syncstore.testing.waiting import await_that
 
 
 class ChangeRules(Rooms):
     """`change` and `change_later`."""
 
+    @needs_cas
     def test_every_change_has_its_outcome(self, cache: Provider, keys: list[bytes]) -> None:
         cache.store(keys[0], b"0")
         old = cache.store(keys[1], b"1")
@@ -24,6 +25,7 @@ class ChangeRules(Rooms):
         assert cache.retrieve(keys[1]) == (b"11", outcomes[2], 0)
         assert [value_of(cache, key) for key in keys] == [None, b"11", b"2", None]
 
+    @needs_cas
     def test_a_refusal_stops_nothing(self, cache: Provider, keys: list[bytes]) -> None:
         stale = cache.store(keys[0], b"old")
         cache.store(keys[0], b"now")
@@ -42,6 +44,7 @@ class ChangeRules(Rooms):
         assert kinds == [Conflict, Token, Conflict, Conflict, BadKey, TooLarge, Token]
         assert [value_of(cache, key) for key in keys] == [b"now", b"1", None, b"3"]
 
+    @needs_cas
     def test_changes_of_one_key_come_in_their_order(self, cache: Provider, keys: list[bytes]) -> None:
         key, other = keys[:2]
         cache.store(other, b"x")

@@ -8,7 +8,7 @@ import pytest
 
 from syncstore.cache.api import NotFound, Provider, Remove, Store
 from syncstore.clock import SystemClock
-from syncstore.testing.cache_conformance.rooms import PATIENCE, OpenCache, Rooms, present, value_of
+from syncstore.testing.cache_conformance.rooms import PATIENCE, OpenCache, Rooms, needs_cas, present, value_of
 from syncstore.testing.clocks import SteppableClock
 
 DAY = 86_400.0
@@ -28,6 +28,7 @@ class ExpiryRules(Rooms):
             cache.retrieve(key)
         assert cache.fetch([key]) == [None]
 
+    @needs_cas
     def test_it_tells_when_a_value_expires(self, cache: Provider, clock: SteppableClock, key: bytes) -> None:
         expires = clock.seconds() + 12.345678
         token = cache.store(key, b"\r\n\0x", expires)

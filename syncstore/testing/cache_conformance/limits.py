@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from syncstore.cache.api import ABSENT, BadKey, Provider, TooLarge
-from syncstore.testing.cache_conformance.rooms import Rooms, value_of
+from syncstore.testing.cache_conformance.rooms import Rooms, needs_cas, value_of
 from syncstore.testing.clocks import SteppableClock
 
 WAYS_TO_NAME_A_KEY: dict[str, Callable[[Provider, bytes], object]] = {
@@ -51,6 +51,7 @@ class LimitRules(Rooms):
         assert value_of(cache, b"k") == b"x"
         cache.remove(b"k")
 
+    @needs_cas
     @pytest.mark.parametrize("lives_for", [0, 100, 10**9], ids=["for ever", "100 s", "30 years"])
     def test_the_largest_value_is_taken(
         self, cache: Provider, clock: SteppableClock, key: bytes, lives_for: float
@@ -63,6 +64,7 @@ class LimitRules(Rooms):
         assert item.token == token
         cache.remove(longest_key, expect=token)
 
+    @needs_cas
     def test_a_larger_value_is_refused_and_nothing_changes(
         self, cache: Provider, clock: SteppableClock, keys: list[bytes]
     ) -> None:
@@ -79,6 +81,7 @@ class LimitRules(Rooms):
         assert cache.retrieve(keys[0]) == (b"old", token, 0)
         assert value_of(cache, keys[1]) is None
 
+    @needs_cas
     def test_after_a_refusal_it_works_as_before(self, cache: Provider, keys: list[bytes]) -> None:
         for number, key in enumerate(keys):
             with pytest.raises(TooLarge):

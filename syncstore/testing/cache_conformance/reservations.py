@@ -6,7 +6,7 @@ import pytest
 
 from syncstore.cache.api import ABSENT, Conflict, Provider, Token
 from syncstore.clock import SystemClock
-from syncstore.testing.cache_conformance.rooms import OpenCache, Rooms, present, value_of
+from syncstore.testing.cache_conformance.rooms import OpenCache, Rooms, needs_cas, present, value_of
 from syncstore.testing.clocks import SteppableClock
 from syncstore.testing.waiting import await_that
 
@@ -18,13 +18,9 @@ def reserve(cache: Provider, key: bytes) -> Token:
     return item.token
 
 
+@needs_cas
 class ReservationRules(Rooms):
     """What `fetch(reserve=...)` promises."""
-
-    @pytest.fixture(autouse=True)
-    def _with_cas_for_reservations(self, cache: Provider) -> None:
-        if not cache.features.cas:
-            pytest.skip("it has no compare-and-set, and says so")
 
     def test_a_value_is_stored_over_its_placeholder(self, cache: Provider, key: bytes) -> None:
         token = reserve(cache, key)

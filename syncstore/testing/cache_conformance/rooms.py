@@ -9,7 +9,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import ClassVar, Self
+from typing import ClassVar, Self, TypeVar
 
 import pytest
 
@@ -22,6 +22,9 @@ OpenCache = Callable[[Clock], Provider]
 
 PATIENCE = 20.0
 """Seconds after which a test gives up on what must happen."""
+
+
+R = TypeVar("R")
 
 
 class OpenCaches:
@@ -89,6 +92,16 @@ class Child:
         return told.decode(errors="replace")
 
 
+def needs_cas(rules: R) -> R:
+    """Leave out this test, or all of this class and no others that are inherited beside it, where there is no
+    compare-and-set."""
+    tests = vars(rules).values() if isinstance(rules, type) else [rules]
+    for test in tests:
+        if callable(test):
+            test.needs_cas = True
+    return rules
+
+
 class Rooms:
     """The fixtures that all topics share."""
 
@@ -104,6 +117,11 @@ class Rooms:
     def open_unreachable_cache(self) -> OpenCache:
         """The same over a service that is not there."""
         raise NotImplementedError("a conformance class needs a fixture `open_unreachable_cache`")
+
+    @pytest.fixture(autouse=True)
+    def _with_what_it_can(self, request: pytest.FixtureRequest, cache: Provider) -> None:
+        if getattr(request.function, "needs_cas", False) and not cache.features.cas:
+            pytest.skip("it has no compare-and-set, and says so")
 
     @pytest.fixture
     def clock(self) -> SteppableClock:

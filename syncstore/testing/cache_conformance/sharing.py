@@ -7,11 +7,9 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-import pytest
-
 from syncstore.cache.api import ABSENT, Conflict, NotFound, Provider, Remove, Store, Token
 from syncstore.clock import SystemClock
-from syncstore.testing.cache_conformance.rooms import PATIENCE, Child, OpenCache, Rooms, value_of
+from syncstore.testing.cache_conformance.rooms import PATIENCE, Child, OpenCache, Rooms, needs_cas, value_of
 
 
 def count_up(cache: Provider, key: bytes, times: int) -> None:
@@ -63,13 +61,9 @@ def together(*works: Callable[[], object]) -> None:
             future.result()
 
 
+@needs_cas
 class SharingRules(Rooms):
     """Several at once."""
-
-    @pytest.fixture(autouse=True)
-    def _with_cas_for_sharing(self, cache: Provider) -> None:
-        if not cache.features.cas:
-            pytest.skip("it has no compare-and-set, and says so")
 
     def test_threads_count_exactly(self, cache: Provider, key: bytes) -> None:
         together(*[lambda: count_up(cache, key, 100)] * 6)

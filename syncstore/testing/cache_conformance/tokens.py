@@ -5,17 +5,13 @@ from __future__ import annotations
 import pytest
 
 from syncstore.cache.api import ABSENT, Conflict, Item, NotFound, Provider, Token
-from syncstore.testing.cache_conformance.rooms import OpenCache, Rooms, value_of
+from syncstore.testing.cache_conformance.rooms import OpenCache, Rooms, needs_cas, value_of
 from syncstore.testing.clocks import SteppableClock
 
 
+@needs_cas
 class TokenRules(Rooms):
     """Storing and removing under a condition."""
-
-    @pytest.fixture(autouse=True)
-    def _with_cas(self, cache: Provider) -> None:
-        if not cache.features.cas:
-            pytest.skip("it has no compare-and-set, and says so")
 
     def test_a_value_can_be_stored_over_the_state_of_a_token(self, cache: Provider, key: bytes) -> None:
         first = cache.store(key, b"1")
