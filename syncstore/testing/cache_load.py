@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -27,7 +27,7 @@ class CacheLoad:
     """Clients on all servers of a stand, with collections of every kind. `folder` is for their histories.
 
     `disturb` makes faults, by `seed` where chance decides. With `commits_get_lost` the database is tormented, too: a
-    503 may have written then, and ordinary reads may get one.
+    503 may have written then, and ordinary reads may get one. `uids` are users whom nobody else has.
     """
 
     def __init__(
@@ -38,14 +38,15 @@ class CacheLoad:
         seed: int = 0,
         writers: int = 3,
         commits_get_lost: bool = False,
+        uids: Sequence[int] = (),
     ) -> None:
         self.stand = stand
         self.disturb = Disturbances(stand, seed)
         self._commits_get_lost = commits_get_lost
         self._folder = folder
         self._history: list[Exchange] | None = None
-        uids = random.sample(range(1, 2**31), 3)
-        self._load = Load(stand.urls, SECRET, uids, folder, writers=writers, places=ALL, wipes=True)
+        users = uids or random.sample(range(1, 2**31), 3)
+        self._load = Load(stand.urls, SECRET, users, folder, writers=writers, places=ALL, wipes=True)
 
     def run(self, seconds: float, disturb: Callable[[], None] | None = None, *, every: float = 1.0) -> None:
         """Go on for so many seconds (see Load.run)."""

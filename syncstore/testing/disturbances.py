@@ -69,25 +69,25 @@ class Disturbances:
     # -- faults that last
 
     @contextmanager
-    def killed_memcached(self) -> Iterator[None]:
-        """Without memcached, which is killed, and at the end started again on the same port, empty."""
-        self.count_hits()
+    def killed_memcached(self, number: int = 0) -> Iterator[None]:
+        """Without one of the memcacheds, which is killed, and at the end started again on the same port, empty."""
+        self.count_hits(number)
         with self._noted("memcached killed", loses=True):
-            self._stand.memcached.kill9()
+            self._stand.memcacheds[number].kill9()
             try:
                 yield
             finally:
-                self._stand.memcached.start()
+                self._stand.memcacheds[number].start()
 
     @contextmanager
-    def frozen_memcached(self) -> Iterator[None]:
+    def frozen_memcached(self, number: int = 0) -> Iterator[None]:
         """With a memcached that accepts and does not answer, and afterwards carries out what it was told."""
         with self._noted("memcached frozen"):
-            self._stand.memcached.freeze()
+            self._stand.memcacheds[number].freeze()
             try:
                 yield
             finally:
-                self._stand.memcached.thaw()
+                self._stand.memcacheds[number].thaw()
 
     @contextmanager
     def network(self, name: str, server: int = 0) -> Iterator[None]:
@@ -229,21 +229,27 @@ class Disturbances:
 
     # -- memcached's own words
 
-    def count_hits(self) -> None:
-        """Add what memcached has counted since its start to `hits`; to be called before it ends."""
+    def count_hits(self, number: int = 0) -> None:
+        """Add what a memcached has counted since its start to `hits`; to be called before it ends."""
         with suppress(OSError):
-            for line in self._ask(b"stats\r\n", b"END\r\n").split(b"\r\n"):
-                words = line.split()
-                if len(words) == 3 and words[1] in (b"get_hits", b"get_misses", b"evictions"):
-                    self.hits[words[1].decode()] += int(words[2])
+            self.hits.update(self.counters(number))
+
+    def counters(self, number: int) -> Counter[str]:
+        """What a memcached has counted since its start. Raises OSError."""
+        found: Counter[str] = Counter()
+        for line in self._ask(b"stats\r\n", b"END\r\n", number).split(b"\r\n"):
+            words = line.split()
+            if len(words) == 3 and words[1] in (b"get_hits", b"get_misses", b"evictions"):
+                found[words[1].decode()] = int(words[2])
+        return found
 
     def _keys(self) -> list[bytes]:
         dump = self._ask(b"lru_crawler metadump all\r\n", b"END\r\n")
         return [line.split()[0].removeprefix(b"key=") for line in dump.split(b"\n") if line[:4] == b"key="]
 
-    def _ask(self, command: bytes, end: bytes) -> bytes:
+    def _ask(self, command: bytes, end: bytes, number: int = 0) -> bytes:
         found = b""
-        with self._stand.memcached.connect(timeout=1) as connection:
+        with self._stand.memcacheds[number].connect(timeout=1) as connection:
             connection.sendall(command)
             while not found.endswith(end):
                 piece = connection.recv(65_536)

@@ -30,7 +30,7 @@ from syncstore.cache.api import Change as CacheChange
 from syncstore.cache.api import Conflict as CacheConflict
 from syncstore.cache.states import ServerState
 from syncstore.clock import Clock
-from syncstore.errors import Conflict, NotFound, Unavailable
+from syncstore.errors import Conflict, NotFound, NotYet, RolledBack, Unavailable
 from syncstore.errors import TooLarge as RequestTooLarge
 from syncstore.storage.api import Page, Query, Work
 from syncstore.storage.durable import Being, DurableStorage, DurableWork, KeptTime
@@ -212,7 +212,7 @@ class CachedOnly:
         """A unit of work: looked, locked, changed, items and mark placed, time committed, published."""
         for _ in range(_ATTEMPTS):
             sight, held = self._look(uid, collection)
-            marked = None
+            marked = draft = None
             try:
                 with self._below.lock_for_times(uid, collection) as durable:
                     kept = durable.kept.get(collection)
@@ -223,8 +223,14 @@ class CachedOnly:
                         yield draft
                         marked = self._finish(uid, draft, sight, before)
             except Unconfirmed as error:
-                raise self._state.declare_failed(error.epoch, error.cause) from error
-            if before is not None:
+                failed = self._state.declare_failed(error.epoch, error.cause)
+                raise (failed if draft is None else draft.outcome(failed)) from error
+            except (NotYet, RolledBack) as error:
+                told = error if draft is None else draft.outcome(error)
+                if told is error:
+                    raise
+                raise told from error
+            if draft is not None and before is not None:
                 break
             self._mend(uid, collection)
         else:

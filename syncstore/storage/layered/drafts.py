@@ -8,7 +8,7 @@ from typing import NamedTuple
 from syncstore.bso import Change
 from syncstore.cache.api import Item
 from syncstore.clock import Clock
-from syncstore.errors import NotFound
+from syncstore.errors import NotFound, NotYet, RolledBack, Unavailable
 from syncstore.storage.durable import Being, DurableWork, KeptTime, StoredItem
 from syncstore.storage.layered import contents
 from syncstore.storage.layered.cached_batches import CachedBatches, Claim
@@ -69,6 +69,7 @@ class Draft:
         self._clock = clock
         self._changed = False
         self._claim: Claim | None = None
+        self._claimed = False
         self._opened: str | None = None
         self._staged: Claim | None = None
 
@@ -167,7 +168,17 @@ class Draft:
     def claim(self) -> None:
         """Take the committed batch out of the cache, for good: nobody can commit it a second time."""
         if self._claim is not None:
+            self._claimed = True
             self._batches.remove(self._uid, self._claim)
+
+    def outcome(self, error: Unavailable) -> Unavailable:
+        """The error of a unit of work: one after which nobody begins again by himself when the batch is gone.
+
+        He would be told that there is no such batch, while what was stored may yet be taken over.
+        """
+        if self._claimed and isinstance(error, NotYet | RolledBack):
+            return Unavailable(f"{error.reason}, and the batch that was to be committed is gone", 1)
+        return error
 
     # -- inside
 

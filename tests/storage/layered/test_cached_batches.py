@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from syncstore.bso import Change
+from syncstore.cache.api import Change as CacheChange
+from syncstore.cache.api import Conflict, Outcome
+from syncstore.cache.memcached.provider import MemcachedProvider
 from syncstore.cache.memory import MemoryProvider
-from syncstore.errors import InvalidBatch, NotYet
+from syncstore.errors import InvalidBatch, NotYet, RolledBack, Unavailable
 from syncstore.storage.layered.cached_batches import CachedBatches
+from syncstore.storage.layered.metadata import Metadata, Unconfirmed
 from syncstore.storage.sql import migrate
 from syncstore.testing.cached_store import open_cached_store
 from syncstore.testing.clocks import SteppableClock
@@ -46,6 +52,44 @@ def test_a_commit_that_has_to_wait_finds_its_batch_when_it_is_begun_again(
         assert store.state.probe(store.cache)
         commit()
         assert {item.id for item in store.read(7, "tabs").items} == {"a", "b", "c"}
+
+
+@pytest.mark.parametrize("how", ["declared failed", "rolled back"])
+def test_a_commit_that_fails_when_its_batch_is_gone_is_not_begun_again(
+    memcached_server: MemcachedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """It would be told that there is no such batch, though what it has stored may be taken over."""
+    url = f"sqlite:///{tmp_path / 'sync.db'}"
+    migrate.upgrade(url)
+    with open_cached_store(url, memcached_server.address, prefix="claimed") as store:
+        store.put(7, "tabs", "a")
+        with store.storage.lock_for_write(7, "tabs", create=True) as work:
+            batch = work.create_batch()
+            work.append_to_batch(batch, [Change("b", "staged")])
+
+        def fail(cache: MemcachedProvider, changes: Sequence[CacheChange]) -> list[Outcome]:
+            outcomes = change(cache, changes)
+            if how == "rolled back":
+                raise RolledBack("for the test")
+            return [Conflict("for the test"), *outcomes[1:]]
+
+        def not_placed(*_: object) -> NoReturn:
+            raise Unconfirmed(store.epoch, "for the test")
+
+        change = MemcachedProvider.change
+
+        def commit() -> None:
+            with store.storage.lock_for_write(7, "tabs") as work:
+                work.commit_batch(batch, [Change("c", "last")])
+                monkeypatch.setattr(MemcachedProvider, "change", fail)
+                monkeypatch.setattr(Metadata, "mark", not_placed)
+
+        with pytest.raises(Unavailable) as told:
+            commit()
+        monkeypatch.undo()
+        assert not isinstance(told.value, (NotYet, RolledBack))
+        with pytest.raises(InvalidBatch), store.storage.lock_for_write(7, "tabs") as work:
+            work.commit_batch(batch, [])
 
 
 def test_a_batch_that_ends_between_two_steps_of_a_request_is_not_open_any_more() -> None:
