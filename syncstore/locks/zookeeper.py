@@ -32,7 +32,7 @@ from syncstore.zookeeper.connection import State
 from syncstore.zookeeper.errors import NoNode, NotEmpty, Refused, WatchClosed, WatchTimeout, ZKUnavailable
 from syncstore.zookeeper.handle import Handle
 from syncstore.zookeeper.nodes import Delete, join
-from syncstore.zookeeper.watches import Watch
+from syncstore.zookeeper.watch import Watch
 
 GRACE: Final = 0.15
 """Seconds beyond a caller's timeout that ZooKeeper has for its answers: what is left of them when all the time was

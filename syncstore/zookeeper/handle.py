@@ -34,7 +34,8 @@ from syncstore.zookeeper.nodes import (
     stat_of,
 )
 from syncstore.zookeeper.reaper import Reaper
-from syncstore.zookeeper.watches import Callback, Kind, Watch, Watches
+from syncstore.zookeeper.watch import Callback, Kind, Watch
+from syncstore.zookeeper.watches import Watches
 
 MAX_REQUEST: Final = 1_048_576 - 1024
 """Bytes of one request. Servers read up to jute.maxbuffer, 1 MiB as they come, and add to it what they log."""

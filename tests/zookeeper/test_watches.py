@@ -16,7 +16,7 @@ from syncstore.testing.zookeeper_servers import ZooKeeperServer, expire
 from syncstore.zookeeper.clusters import Clusters
 from syncstore.zookeeper.connection import Connection, State
 from syncstore.zookeeper.errors import NoNode, WatchClosed, WatchTimeout, ZKUnavailable
-from syncstore.zookeeper.watches import Change, Kind, Watch, WatchEvent
+from syncstore.zookeeper.watch import Change, Kind, Watch, WatchEvent
 
 PATH = "/node"
 LONG = 20.0
