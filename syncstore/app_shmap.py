@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from syncstore import databases
 from syncstore.cache import making
 from syncstore.cache.api import Provider
+from syncstore.cache.culling import Culling
 from syncstore.cache.memory import MemoryProvider
 from syncstore.clock import Clock
 from syncstore.errors import ConfigError
@@ -140,7 +141,8 @@ def open_shmap(settings: Settings, records: HomeRecords, clock: Clock) -> Shmap 
         deadline = Deadline(settings.shmap_timeout)
         opened.callback(deadline.close)
         mounts = _mounts(settings, caches, clock, deadline)
-        for culling in _cullings(caches, clock):
+        for name, cache in caches.items():
+            culling = Culling(cache.provider, cache.cull_interval, name=name)
             opened.callback(culling.stop)
             culling.start()
         access = Access(settings.shmap_secret if settings.shmap_permission == "shmap" else ())
@@ -163,8 +165,8 @@ def _check_mounts(settings: Settings, caches: Mapping[str, SmallCache]) -> None:
     for prefix, name in settings.shmap_mounts:
         if settings.workers > 1 and isinstance(caches[name].provider, MemoryProvider):
             raise ConfigError(
-                f"shmap.mounts: {prefix} {name}: each process has a memory of its own, and serve.workers "
-                f"(or --workers) is {settings.workers}: set that to 1, or another provider in socache.{name}, such as shmcb"
+                f"shmap.mounts: {prefix} {name}: each process has a memory of its own, and serve.workers (or "
+                f"--workers) is {settings.workers}: set that to 1, or another provider in socache.{name}, such as shmcb"
             )
 
 
@@ -187,7 +189,3 @@ def _mounts(
         )
         for prefix, name in settings.shmap_mounts
     ]
-
-
-def _cullings(caches: Mapping[str, SmallCache], clock: Clock) -> list[Any]:
-    return []

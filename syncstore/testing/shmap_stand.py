@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from waitress import wasyncore
@@ -64,5 +64,6 @@ def served(application: WSGIApp, *, threads: int = 16) -> Iterator[int]:
     finally:
         server.task_dispatcher.shutdown()
         # by its own thread, whose loop ends when nothing is left in the map
-        server.trigger.pull_trigger(lambda: wasyncore.close_all(server._map))
+        with suppress(OSError):  # it was awake, and is through with it already
+            server.trigger.pull_trigger(lambda: wasyncore.close_all(server._map))
         thread.join(PATIENCE)

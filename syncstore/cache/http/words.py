@@ -1,6 +1,7 @@
 """The words of `X-Shmap`, which every answer of a mount carries, and with which status each comes.
 
-Without it, or with another status, an answer is not a mount's but a proxy's, or that of a wrong URL: it says nothing of a key.
+Without it, or with another status, an answer is not a mount's but a proxy's, or that of a wrong URL: it says nothing of
+a key.
 """
 
 from __future__ import annotations
