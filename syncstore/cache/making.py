@@ -49,7 +49,8 @@ class Description(NamedTuple):
         for word in rest:
             name, equals, value = word.partition("=")
             if not equals or not name or name in options:
-                raise ValueError(f"must have OPTION=VALUE, each once, after the argument, and not {word!r}")
+                known = f", and {name} is there twice" if name in options else ""  # a value may be a secret
+                raise ValueError(f"must have OPTION=VALUE, each once, after the argument{known}")
             options[name] = value
         return cls(provider, argument, options)
 

@@ -26,9 +26,11 @@ _token = re.compile(r"[!-~]{1,500}", re.ASCII).fullmatch
 def create(argument: str, surroundings: Surroundings) -> Provider:
     """The cache of an argument (see `making.Factory`). Raises ConfigError."""
     take = surroundings.options.take
-    token, file = take("token", _parse_token, ""), take("token_file", values.text, "")
+    token, file = take("token", values.text, ""), take("token_file", values.text, "")
     if token and file:
         raise ConfigError("http: token and token_file are both there: keep one")
+    if token and not _token(token):  # not by `take`, which would quote it
+        raise ConfigError("http: token must be one secret of printable ASCII")
     if file:
         token = _read(surroundings.here / file)
     timeout = take("timeout", values.seconds(0.01, 60), _DEFAULT_TIMEOUT)
@@ -60,16 +62,11 @@ def parse_place(argument: str) -> Place:
     return Place(parts.scheme == "https", host, port or _PORTS[parts.scheme], path)
 
 
-def _parse_token(text: str) -> str:
-    if not _token(text):
-        raise ValueError("must be printable ASCII without spaces")
-    return text
-
-
 def _read(path: Path) -> str:
     try:
-        return _parse_token(path.read_text(encoding="ascii").strip())
+        token = path.read_text(encoding="latin-1").strip()
     except OSError as error:
         raise ConfigError(f"token_file: cannot read {path}: {error.strerror}") from error
-    except ValueError:
-        raise ConfigError(f"token_file: {path} must have one secret of printable ASCII") from None
+    if not _token(token):
+        raise ConfigError(f"token_file: {path} must have one secret of printable ASCII")
+    return token
