@@ -4,7 +4,8 @@
     geometry    how a file of some size is divided into sub-caches, and what fits into one
     file        the file: made whole, known again, never a stranger's
     turns       one at a time, of threads and of processes, on the file that has the name now
-    rings       the sub-caches: index ring, data ring, checksums, dirty marks, counters
+    layout      the memory of the sub-caches: how each word is read and written
+    rings       what is done there: index ring, data ring, checksums, dirty marks
     provider    the contract of `syncstore.cache.api` on all these
 
 It does not outlive the machine's restart, and says so by `persistent`, although its values outlive the service's.

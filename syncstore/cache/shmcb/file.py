@@ -23,7 +23,8 @@ from zlib import crc32
 from syncstore.cache.api import BackendUnavailable
 from syncstore.cache.memcached.state_file import file_system
 from syncstore.cache.shmcb.geometry import HEADER_SIZE, Geometry
-from syncstore.cache.shmcb.rings import Rings, new_state
+from syncstore.cache.shmcb.layout import new_state
+from syncstore.cache.shmcb.rings import Rings
 
 VERSION: Final = 1
 

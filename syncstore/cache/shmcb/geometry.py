@@ -1,7 +1,7 @@
 """How a file of some size is divided: a header, and after it sub-caches of one size.
 
     header        512 bytes   what the file is, and the counters
-    sub-cache                 its state, 64 bytes; buckets, 4 bytes each; index ring, 48 bytes a place; data ring
+    sub-cache                 its state, 72 bytes; buckets, 4 bytes each; index ring, 48 bytes a place; data ring
 
 A sub-cache is what is lost when a writer is killed in mid-change, or when a byte has changed by itself: many small
 ones lose less. But no value may be larger than one of them, so there are as many as leave room for useful values.
@@ -20,7 +20,7 @@ MAX_SIZE: Final = 64 * 1024 * 1024
 DEFAULT_ITEM_SIZE: Final = 512
 
 HEADER_SIZE: Final = 512
-STATE_SIZE: Final = 64
+STATE_SIZE: Final = 72
 BUCKET_SIZE: Final = 4
 PLACE_SIZE: Final = 48
 

@@ -26,16 +26,8 @@ from syncstore.cache.api import (
     TooLarge,
 )
 from syncstore.cache.shmcb.geometry import MAX_KEY, Geometry
-from syncstore.cache.shmcb.rings import (
-    DAMAGED,
-    HITS,
-    MISSES,
-    REMOVE_HITS,
-    REMOVE_MISSES,
-    Damaged,
-    Rings,
-    Spot,
-)
+from syncstore.cache.shmcb.layout import DAMAGED, HITS, MISSES, REMOVE_HITS, REMOVE_MISSES, Damaged
+from syncstore.cache.shmcb.rings import Rings, Spot
 from syncstore.cache.shmcb.turns import DEFAULT_TIMEOUT, Turns
 from syncstore.clock import Clock
 

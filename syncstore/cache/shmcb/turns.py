@@ -37,7 +37,7 @@ from syncstore.forks import in_each_child
 DEFAULT_TIMEOUT: Final = 1.0
 """Seconds that a call waits for others, each of which needs microseconds."""
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.00002, 0.001
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.00002, 0.0002
 _COURTESY = 0.00002
 _OPENINGS = 20
 
