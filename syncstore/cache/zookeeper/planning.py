@@ -59,6 +59,11 @@ class Seen(NamedTuple):
     buckets: Mapping[str, int | None]
     states: Mapping[bytes, State | None]
 
+    @classmethod
+    def nothing(cls, places: Mapping[bytes, Place]) -> Seen:
+        """A guess: the buckets are there, and the keys are not. The transaction fails where that is wrong."""
+        return cls({place.bucket: 0 for place in places.values()}, dict.fromkeys(places))
+
 
 class Plan(NamedTuple):
     """The steps, the outcomes of the changes, and in which step's result a change finds its token."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, TypeVar
 
-from syncstore.cache.api import BackendUnavailable, Outcome, Store
+from syncstore.cache.api import ABSENT, BackendUnavailable, Outcome, Store
 from syncstore.cache.zookeeper.places import Place, Places, State, decode, encode, token_of
 from syncstore.cache.zookeeper.planning import Seen, Wish, plan, refusal
 from syncstore.clock import Clock
@@ -100,9 +100,10 @@ class Transactions:
         """
         if len(wishes) == 1 and seen is None and isinstance(wishes[0], Store) and wishes[0].expect is None:
             return [self._overwrite(wishes[0])]
+        guess = seen is None and all(isinstance(wish, Store) and wish.expect is ABSENT for wish in wishes)
         outcomes: list[Outcome] = []
         for part in self._parts(wishes):
-            outcomes += self._change(part, seen, now)
+            outcomes += self._change(part, seen, now, guess=guess)
         return outcomes
 
     # -- inside
@@ -128,12 +129,17 @@ class Transactions:
                 return token_of(zk.set(node, encode(store.value, store.expires), timeout=left()))
             except NoNode:
                 pass
-        return self._change([store], None, None)[0]
+        return self._change([store], None, None, guess=True)[0]
 
-    def _change(self, wishes: Sequence[Wish], seen: Seen | None, now: float | None) -> list[Outcome]:
+    def _change(
+        self, wishes: Sequence[Wish], seen: Seen | None, now: float | None, *, guess: bool = False
+    ) -> list[Outcome]:
+        """Make changes at one moment. With a `guess` nothing is read before, since most likely nothing is there."""
         places = {
             wish.key: self._places.of(wish.key) for wish in wishes if refusal(wish, self._max_value) is None
         }
+        if guess:
+            seen = Seen.nothing(places)
         with self.asking() as (zk, left):
             for _ in range(_TRIES_ALONE if len(wishes) == 1 else _TRIES_TOGETHER):
                 outcomes = self._try(zk, wishes, places, seen, now, left)
