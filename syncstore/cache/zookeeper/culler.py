@@ -45,13 +45,17 @@ class Culler:
         """
         if limit <= 0 or not self._lead():
             return 0
+        buckets = [self._places.bucket(number) for number in range(len(BUCKETS))]
+        with self._transactions.asking() as (zk, left):
+            facts = self._transactions.look(zk, [Look(bucket) for bucket in buckets], left)
         dropped = 0
-        for _ in BUCKETS:
-            bucket = self._places.bucket(self._next)
-            dropped += self._cull(bucket, now, limit - dropped)
+        for _ in buckets:
+            fact = facts[self._next]
+            if isinstance(fact, Stat) and fact.children:
+                dropped += self._cull(buckets[self._next], now, limit - dropped)
             if dropped >= limit:
                 return dropped
-            self._next = (self._next + 1) % len(BUCKETS)
+            self._next = (self._next + 1) % len(buckets)
         self.walks += 1
         return dropped
 

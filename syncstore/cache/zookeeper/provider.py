@@ -135,8 +135,8 @@ class ZooKeeperProvider:
 
     def iterate(self) -> Iterator[tuple[bytes, Item]]:
         """All live keys with their items (see Provider). Raises BackendUnavailable."""
-        for number in range(len(BUCKETS)):
-            bucket = self._places.bucket(number)
+        buckets = [self._places.bucket(number) for number in range(len(BUCKETS))]
+        for bucket in buckets:
             with self._transactions.asking() as (zk, left):
                 (names,) = self._transactions.look(zk, [List(bucket)], left)
             keys = [self._places.key_of(bucket, name) for name in names] if isinstance(names, list) else []

@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -96,11 +97,13 @@ def test_what_is_met_when_it_has_expired_goes_soon(cache: ZooKeeperProvider, clo
     assert len(list(cache.iterate())) == 5
 
 
-def test_large_values_are_read_a_few_at_a_time(cache: ZooKeeperProvider, clock: SteppableClock) -> None:
+def test_large_values_are_read_a_few_at_a_time(
+    cache: ZooKeeperProvider, clock: SteppableClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("syncstore.cache.zookeeper.culler._PAGE_BYTES", 80_800)
     bucket = cache._places.of(b"key").bucket
     keys = [key for key in (b"n%d" % n for n in range(10_000)) if cache._places.of(key).bucket == bucket][:30]
-    for key in keys:
-        cache.store(key, b"x" * 900_000, clock.seconds() + 10)
+    cache.change([Store(key, b"x" * 9_991, clock.seconds() + 10) for key in keys])
     assert cache.cull() == 0
     assert cache._culler._page == 8
     clock.step(20)
@@ -185,7 +188,7 @@ def between_look_and_delete(cache: ZooKeeperProvider, act: Callable[[], object])
         act()
         return original(*arguments)
 
-    transactions.change = change  # type: ignore[method-assign]
+    transactions.change = change  # type: ignore[assignment,method-assign]
     yield
     transactions.change = original  # type: ignore[method-assign]
 
@@ -199,10 +202,7 @@ def test_a_value_refreshed_between_look_and_delete_survives_100_times_of_100(
         cache.store(key, b"old", clock.seconds() + 10)
         fill(cache, clock, dead=1, alive=0)
         clock.step(20)
-        refresh: list[Callable[[], object]] = [
-            lambda key=key: other.store(key, b"new"),
-            lambda key=key: other.fetch([key], reserve=1000),
-        ]
+        refresh = (partial(other.store, key, b"new"), partial(other.fetch, [key], reserve=1000))
         with between_look_and_delete(cache, refresh[number % 2]):
             assert cache.cull() == 1
         assert value_of(cache, key) == (b"new", b"")[number % 2]

@@ -136,12 +136,13 @@ def test_a_change_without_an_answer_is_unknown_and_made_once_at_most(
         await_that(lambda: stored(cache))
         token = others.store(b"key", b"0")
         proxy.fault = fault
-        for call in (
+        calls: list[Callable[[], object]] = [
             lambda: cache.store(b"key", b"1", expect=token),
             lambda: cache.store(b"new", b"1", expect=ABSENT),
             lambda: cache.store(b"loose", b"1"),
             lambda: cache.change_later([Store(b"later", b"1")]),
-        ):
+        ]
+        for call in calls:
             began = time.monotonic()
             with suppress(BackendUnavailable):
                 call()
@@ -262,7 +263,12 @@ def test_a_value_that_is_too_large_does_not_break_the_connection(opened: Open) -
     connection = cluster.connection
     states: list[object] = []
     notify = connection._notify
-    connection._notify = lambda *told: (states.append(told), notify(*told))
+
+    def listen(*told: object) -> None:
+        states.append(told)
+        notify(*told)
+
+    connection._notify = listen
     longest = b"\xff" * cache.limits.max_key
     limit = cache.limits.max_value
     for key in (b"key", longest):
