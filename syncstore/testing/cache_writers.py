@@ -96,6 +96,11 @@ def frozen(work: Callable[[], object]) -> int:
     return pid
 
 
+def ended(work: Callable[[], object]) -> int:
+    """How a child ended that did this: 0 when it went well, the negative number of the signal that killed it."""
+    return os.waitstatus_to_exitcode(os.waitpid(_forked(work), 0)[1])
+
+
 def _read_until(asked: int, told: int, open_one: OpenOne, seed: int) -> None:
     os.close(told)
     cache = open_one()
