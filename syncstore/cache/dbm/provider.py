@@ -113,7 +113,11 @@ class DbmProvider:
         names = [self._prefix + key for key in keys]
         found = self._database.run(lambda opened: self._look(opened, names))
         if reserve and None in found:
-            return self._database.run(lambda opened: self._look_and_reserve(opened, names, reserve))
+            try:
+                return self._database.run(lambda opened: self._look_and_reserve(opened, names, reserve))
+            except StorageFull:
+                self.cull()
+                return self._database.run(lambda opened: self._look_and_reserve(opened, names, reserve))
         return found
 
     def change(self, changes: Sequence[Change]) -> list[Outcome]:

@@ -28,6 +28,7 @@ _CREATE = (
     f"PRAGMA application_id = {_APPLICATION}",
     f"PRAGMA user_version = {VERSION}",
 )
+_ORIGIN = "SELECT incarnation, life FROM origin"
 
 
 def check_owner(path: str, connection: sqlite3.Connection) -> None:
@@ -41,14 +42,21 @@ def check_owner(path: str, connection: sqlite3.Connection) -> None:
 
 
 def prepare(connection: sqlite3.Connection, inode: int) -> str:
-    """Make the tables if there are none, and see to the numbers: the incarnation. Raises sqlite3.Error."""
-    connection.execute("BEGIN IMMEDIATE")
+    """Make the tables if there are none, and see to the numbers: the incarnation. Raises sqlite3.Error.
+
+    Where all is as it should be nothing is written, since who only reads is to wait for nobody.
+    """
     life = f"{_boot_id()} {inode}"
+    if _pragma(connection, "application_id"):
+        incarnation, known_life = connection.execute(_ORIGIN).fetchone()
+        if known_life == life:
+            return str(incarnation)
+    connection.execute("BEGIN IMMEDIATE")
     if not _pragma(connection, "application_id"):
         for statement in _CREATE:
             connection.execute(statement)
         connection.execute("INSERT INTO origin VALUES (?, ?)", (secrets.token_hex(8), life))
-    incarnation, known_life = connection.execute("SELECT incarnation, life FROM origin").fetchone()
+    incarnation, known_life = connection.execute(_ORIGIN).fetchone()
     if known_life != life:
         connection.execute("UPDATE sqlite_sequence SET seq = seq + ? WHERE name = 'item'", (_JUMP,))
         connection.execute("UPDATE origin SET life = ?", (life,))
