@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
 _CULL_INTERVAL: Final = 60.0
 
-# What these are bound to is all that there is to tell their keys from those of another cache.
-_BOUND_TO_A_PLACE: Final = frozenset({"dbm", "http", "shmcb"})
+# Another node knows nothing of our names; and of one file that two caches share, each would have the size it wants.
+_BOUND_TO_A_PLACE: Final = frozenset({"http", "shmcb"})
+_FILES: Final = frozenset({"dbm", "shmcb"})
 
 
 class SmallCache(NamedTuple):
@@ -80,7 +81,7 @@ def make_caches(settings: Settings, services: Services, clock: Clock) -> dict[st
     Raises ConfigError.
     """
     descriptions = _descriptions(settings)
-    _check_places(descriptions, settings.here)
+    _check_places(descriptions, settings)
     made: dict[str, SmallCache] = {}
     for name, description in descriptions.items():
         options = making.Options(description.options)
@@ -111,17 +112,23 @@ def _descriptions(settings: Settings) -> dict[str, making.Description]:
     return found
 
 
-def _check_places(descriptions: Mapping[str, making.Description], here: Path) -> None:
-    """Two caches in one place would be one cache under two names."""
+def _check_places(descriptions: Mapping[str, making.Description], settings: Settings) -> None:
+    """Two caches in one place would be one cache under two names; and a database is no place for any."""
+    databases_here = {
+        Path(tables.url.database).resolve()
+        for tables in databases.families(settings)
+        if tables.url.get_backend_name() == "sqlite" and tables.url.database
+    }
     taken: dict[tuple[str, str], str] = {}
     for name, (provider, argument, _) in descriptions.items():
-        if provider not in _BOUND_TO_A_PLACE:
-            continue
         place = argument.rstrip("/")
-        if provider != "http":
-            place = str((here / argument.partition("(")[0]).resolve())
+        if provider in _FILES:
+            path = (settings.here / argument.partition("(")[0]).resolve()
+            if path in databases_here:
+                raise ConfigError(f"socache.{name}: {path} is the database of the service: name another file")
+            place = str(path)
         other = taken.setdefault((provider, place), name)
-        if other != name:
+        if other != name and provider in _BOUND_TO_A_PLACE:
             raise ConfigError(
                 f"socache.{name} and socache.{other} are one and the same place: remove one of them"
             )

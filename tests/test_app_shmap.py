@@ -195,6 +195,7 @@ WRONG: dict[str, tuple[dict[str, str], str]] = {
         {"socache.objects": "http://cache/map", "socache.other": "http://cache/map/ timeout=5"},
         "socache.other and socache.objects are one and the same place",
     ),
+    "the service's database": ({"socache.objects": "dbm:var/sync.db"}, "is the database of the service"),
     "an argument for memcached": ({"socache.objects": "memcached:x"}, "memcached: has no argument"),
 }  # fmt: skip
 
