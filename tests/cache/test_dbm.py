@@ -18,6 +18,7 @@ from syncstore.cache.api import (
     ABSENT,
     BackendUnavailable,
     Busy,
+    Change,
     Conflict,
     NotFound,
     Provider,
@@ -407,6 +408,27 @@ def test_a_thread_that_hangs_makes_the_others_busy(
     go_on.set()
     thread.join()
     cache.store(b"k", b"y")
+
+
+def test_what_is_interrupted_amid_several_changes_is_taken_back(
+    open_dbm: OpenDbm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, other = open_dbm(), open_dbm()
+    change = cache._change
+
+    def interrupted(opened: database.Opened, wish: Change, now: float) -> object:
+        if wish.key == b"2":
+            raise KeyboardInterrupt
+        return change(opened, wish, now)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(cache, "_change", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            cache.change([Store(b"1", b"x"), Store(b"2", b"x")])
+    other.store(b"3", b"x")
+    assert live(cache) == live(other) == {b"3": b"x"}
+    cache.change([Store(b"1", b"y"), Store(b"2", b"y")])
+    assert live(other) == {b"1": b"y", b"2": b"y", b"3": b"x"}
 
 
 @pytest.mark.parametrize("times", [50, pytest.param(1000, marks=pytest.mark.soak)])
