@@ -18,8 +18,11 @@ log = logging.getLogger(__name__)
 
 
 class Later:
-    """Has `make` make changes, in the order in which they were given. `most` may wait, and `most` that are dropped
-    where there are more; who gives changes waits `patience` seconds for room, and then they are lost."""
+    """Has `make` make changes, in the order in which they were given.
+
+    `most` may wait. Who gives more waits `patience` seconds for room, and then they are lost, which `lost` counts; so
+    are those that `make` could not make.
+    """
 
     def __init__(self, make: Callable[[Sequence[Wish]], object], *, most: int, patience: float) -> None:
         self._make = make
@@ -32,7 +35,6 @@ class Later:
     def _begin(self) -> None:
         self._changed = threading.Condition(threading.Lock())
         self._waiting: deque[Wish] = deque()
-        self._busy = False
         self._closed = False
         self._thread: threading.Thread | None = None
 
@@ -53,7 +55,8 @@ class Later:
         """Remove what has expired, unless there is much else to do: it will be found again."""
         with self._changed:
             if len(self._waiting) + len(drops) <= self._most:
-                self._take([each for each in drops if each not in self._waiting])
+                waiting = {wish for wish in self._waiting if isinstance(wish, Drop)}
+                self._take([each for each in drops if each not in waiting])
 
     def close(self) -> None:
         """Take nothing more, and wait until what waits is made, as long as one call may take."""

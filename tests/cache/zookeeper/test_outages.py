@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from typing import Any
+from contextlib import ExitStack, suppress
+from typing import Any, Self
 
 import pytest
 
@@ -24,7 +24,7 @@ from syncstore.cache.api import (
 from syncstore.cache.zookeeper.provider import ZooKeeperProvider
 from syncstore.testing.cache_conformance.rooms import Child, value_of
 from syncstore.testing.plugin import started
-from syncstore.testing.processes import free_port
+from syncstore.testing.processes import HOST, free_port
 from syncstore.testing.tcp_proxy import SILENT, WELL, Fault, TcpProxy
 from syncstore.testing.waiting import await_that
 from syncstore.testing.zookeeper_servers import ZooKeeperEnsemble, ZooKeeperServer
@@ -194,7 +194,98 @@ def test_a_change_is_sent_once(opened: Open, server: ZooKeeperServer) -> None:
         assert confirmed <= made <= confirmed + unknown
 
 
+def test_a_change_that_expects_something_is_not_sent_again(opened: Open, server: ZooKeeperServer) -> None:
+    """Or it would find what it has itself stored, and be refused."""
+    with TcpProxy(server.port) as proxy:
+        cache = opened(proxy.address).cache
+        cache.store(b"key", b"0")
+        for after in range(0, 140, 10):  # so that their buckets are there
+            cache.store(b"new%d" % after, b"x")
+            cache.remove(b"new%d" % after)
+        unknown = 0
+        for after in range(0, 140, 10):
+            assert answers_again(cache, b"key") == b"0"
+            proxy.fault = Fault(cut_after=after)
+            try:
+                cache.store(b"new%d" % after, b"x", expect=ABSENT)
+            except BackendUnavailable:
+                unknown += 1
+            proxy.fault = WELL
+        assert unknown > 0
+
+
 # -- never old
+
+
+@pytest.fixture(scope="module")
+def _far() -> Iterator[FarFollower]:
+    far = started(FarFollower)
+    yield far
+    far.close()
+
+
+@pytest.fixture
+def far(_far: FarFollower) -> Iterator[FarFollower]:
+    yield _far
+    _far.near()
+
+
+class FarFollower:
+    """Three ZooKeepers, of which one hears from the leader by ways that can be made slow."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        quorum, election = [free_port() for _ in range(3)], [free_port() for _ in range(3)]
+        self.ways = [self._stack.enter_context(TcpProxy(port)) for port in quorum[:2]]
+        self.servers: list[ZooKeeperServer] = []
+        for member in range(3):
+            ports = [way.port for way in self.ways] + quorum[2:] if member == 2 else quorum
+            peers = [f"server.{n + 1}={HOST}:{ports[n]}:{election[n]}" for n in range(3)]
+            server = ZooKeeperServer(member=member + 1, peers=peers)
+            self._stack.callback(server.close)
+            self.servers.append(server)
+
+    def start(self) -> Self:
+        """The far one last, so that another leads."""
+        for server in self.servers[:2]:
+            server.run()
+        await_that(lambda: {server.mode for server in self.servers[:2]} == {"leader", "follower"})
+        self.servers[2].run()
+        await_that(lambda: self.servers[2].mode == "follower")
+        return self
+
+    def recede(self, seconds: float) -> None:
+        """From now on it hears of all that happens so much later."""
+        for way in self.ways:
+            way.fault = Fault(delay=seconds)
+
+    def near(self) -> None:
+        for way in self.ways:
+            way.fault = WELL
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+@pytest.mark.parametrize("agreed", [False, True], ids=["synced", "agreed"])
+def test_a_follower_that_hears_late_gives_no_old_value(opened: Open, far: FarFollower, agreed: bool) -> None:
+    theirs = opened(far.servers[0].hosts).cache
+    ours, cluster = opened(far.servers[2].hosts, agreed=agreed)
+    token = theirs.store(b"key", b"0")
+    assert value_of(ours, b"key") == b"0"
+    node = ours._places.of(b"key").node
+    far.recede(0.2)
+    lagged = 0
+    for number in range(1, 4):
+        token = theirs.store(b"key", b"%d" % number, expect=token)
+        with cluster.acquire() as zk:
+            lagged += zk.get(node).stat.version < token.number
+        item = ours.fetch([b"key"], reserve=10 if number == 2 else 0)[0]
+        assert (item.value, item.token) == (b"%d" % number, token)
+        token = ours.store(b"key", b"mine", expect=token)
+    assert lagged > 0
+    theirs.remove(b"key")
+    assert value_of(ours, b"key") is None
 
 
 @pytest.mark.parametrize("agreed", [False, True], ids=["synced", "agreed"])
