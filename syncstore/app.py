@@ -15,6 +15,7 @@ from pyramid.router import Router
 
 from syncstore import databases
 from syncstore.app_cache import open_layer, open_lock_backend
+from syncstore.app_shmap import check_shmap, open_shmap
 from syncstore.app_tokenserver import (
     TokenServer,
     check_token_server,
@@ -62,10 +63,14 @@ def build(settings: Settings, clock: Clock) -> Service:
         opened.callback(database.close)
         locks = open_locks(settings, database, clock)
         opened.callback(locks.close)
-        layer = open_layer(settings, open_storage(settings, database, statements, locks, clock), clock)
+        below = open_storage(settings, database, statements, locks, clock)
+        layer = open_layer(settings, below, clock)
         storage = layer.storage
         opened.callback(storage.close)
         opened.callback(layer.stop)
+        shmap = open_shmap(settings, below.records, clock)
+        if shmap is not None:
+            opened.callback(shmap.close)
         token_server = replaced = None
         if settings.tokenserver:
             secrets = open_secrets(settings)
@@ -84,6 +89,7 @@ def build(settings: Settings, clock: Clock) -> Service:
             cors_max_age=settings.cors_max_age,
             notices=Notices(settings.alert, settings.backoff, settings.backoff_probability),
             block_old_ios=settings.block_old_ios,
+            shmap=shmap,
         )
 
 
@@ -140,6 +146,7 @@ def check(settings: Settings) -> None:
     open_origin(settings)
     if settings.tokenserver:
         check_token_server(settings, SystemClock())
+    check_shmap(settings, SystemClock())
     if settings.secrets or settings.master_secrets or settings.node_secrets:
         open_secrets(settings)
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
+from typing import NamedTuple
 
 from syncstore.cache.memcached.address import Address
 from syncstore.cache.memcached.announcing import Announcer, callback
 from syncstore.cache.memcached.claims import Claims
 from syncstore.cache.memcached.group import Description, Group, Member, make_placement
+from syncstore.cache.memcached.keeper import Keeper
+from syncstore.cache.memcached.pool import Pool
 from syncstore.cache.memcached.provider import MemcachedProvider
 from syncstore.cache.memcached.records import HomeRecords, RecordStore
 from syncstore.cache.memcached.ring import Placed, Placement
@@ -33,11 +37,44 @@ def open_memcached(
     )
 
 
-def open_group(settings: Settings, below: HomeRecords, clock: Clock) -> Group:
-    """The group of the settings, as this process sees it; `below` is in the database of the data.
+class OpenPool(NamedTuple):
+    """Several memcacheds as one cache, and what ends it with its thread."""
+
+    cache: Pool
+    stop: Callable[[], None]
+
+
+def open_pool(settings: Settings, below: HomeRecords, clock: Clock, scope: str) -> OpenPool:
+    """The memcacheds of the settings as one cache, with states, markers and keys of its own that begin with `scope`.
+
+    Raises ConfigError, and Unavailable when the database does not answer.
+    """
+    group = open_group(settings, below, clock, scope=scope)
+    claims = Claims(f"{describe(settings, group)} {scope}", socket.gethostname(), clock)
+    keeper = Keeper(group, claims, clock, flush=False)
+
+    def stop() -> None:
+        keeper.stop(last=False)
+        group.close()
+
+    try:
+        keeper.claim_all()
+    except BaseException:
+        group.close()
+        raise
+    keeper.start()
+    attempts = settings.memcached_max_failover_attempts if settings.memcached_allow_failover else 0
+    return OpenPool(Pool(group, clock, attempts=attempts), stop)
+
+
+def open_group(settings: Settings, below: HomeRecords, clock: Clock, *, scope: str = "") -> Group:
+    """The group of the settings, as this process sees it; `below` is in the database of the data. With `scope` it is
+    one beside that of the storage, and has nothing in common with it but the servers.
 
     Raises Unavailable when the database does not answer.
     """
+    marks = f"{scope}-marks" if scope else "syncstore"
+    scope = scope or settings.cache_key_prefix
     installation = below.identity()
     records = open_records(settings, below, clock)
     names = [server.name for server in settings.memcached_servers]
@@ -50,7 +87,7 @@ def open_group(settings: Settings, below: HomeRecords, clock: Clock) -> Group:
             failure_limit=settings.memcached_failure_limit,
             stand_ins=settings.memcached_allow_failover,
         ),
-        scope=settings.cache_key_prefix,
+        scope=scope,
         in_sql=records is below,
         tell=_announcer(settings),
     )
@@ -58,8 +95,8 @@ def open_group(settings: Settings, below: HomeRecords, clock: Clock) -> Group:
     for server in settings.memcached_servers:
         member = Member(
             server.name,
-            open_memcached(settings, clock, server, prefix=f"{settings.cache_key_prefix}:{installation}"),
-            open_memcached(settings, clock, server, prefix=f"syncstore:{installation}", connections=1),
+            open_memcached(settings, clock, server, prefix=f"{scope}:{installation}"),
+            open_memcached(settings, clock, server, prefix=f"{marks}:{installation}", connections=1),
             servers[server.name],
             _retry_interval(settings, server),
         )

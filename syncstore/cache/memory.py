@@ -27,12 +27,37 @@ from syncstore.cache.api import (
     TooLarge,
     check_expiry,
 )
+from syncstore.cache.making import Surroundings
 from syncstore.clock import Clock
+from syncstore.errors import ConfigError
 from syncstore.forks import in_each_child
+from syncstore.settings.values import number
 
 _FEATURES = Features(cas=True, shared=False, shared_hosts=False, persistent=False, evicts=True, iterable=True)
 _MAX_KEY = 250  # as memcached has it, so that what works here works there
 _MAX_VALUE = 1024 * 1024
+
+
+_MAX_ITEMS = 100_000
+_MAX_BYTES = 64 * 1024 * 1024
+
+
+def create(argument: str, surroundings: Surroundings) -> MemoryProvider:
+    """`memory`, with the options max_items, max_bytes and max_value (see Factory)."""
+    if argument:
+        raise ConfigError(f"memory: has no argument, and not {argument!r}")
+    options = surroundings.options
+    try:
+        return MemoryProvider(
+            surroundings.clock,
+            max_items=options.take("max_items", number(1), _MAX_ITEMS),
+            max_bytes=options.take("max_bytes", number(1), _MAX_BYTES),
+            max_value=options.take("max_value", number(1), _MAX_VALUE),
+        )
+    except ValueError as error:
+        raise ConfigError(
+            f"memory: {error}: max_bytes must be larger than max_value by {_MAX_KEY}"
+        ) from error
 
 
 class _Incarnation:
@@ -53,8 +78,8 @@ class MemoryProvider:
         self,
         clock: Clock,
         *,
-        max_items: int = 100_000,
-        max_bytes: int = 64 * 1024 * 1024,
+        max_items: int = _MAX_ITEMS,
+        max_bytes: int = _MAX_BYTES,
         max_value: int = _MAX_VALUE,
     ) -> None:
         if max_items < 1 or max_value < 1 or max_bytes < max_value + _MAX_KEY:

@@ -7,10 +7,11 @@ from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from syncstore.errors import ConfigError
 from syncstore.limits import Limits
-from syncstore.settings import values
+from syncstore.settings import mounts, values
 from syncstore.settings.cache_servers import (
     CacheServer,
     StateStore,
@@ -217,6 +218,66 @@ class Settings:
         values.callback,
         "",
         "A function, as `module:name`, that is called with host, port and reason when a memcached is declared failed.",
+    )
+
+    # -- small-object caches
+    caches: Mapping[str, str] = named_setting(
+        "socache.<name>",
+        values.text,
+        "",
+        "A small-object cache, `PROVIDER:ARGUMENT OPTION=VALUE ...`, as in `shmcb:/run/sync/local(1048576)`; "
+        "small-caches.md has the providers.",
+        secret=True,
+    )
+    shmap_mounts: tuple[mounts.Mounted, ...] = setting(
+        "shmap.mounts",
+        mounts.mounts,
+        (),
+        "Which caches are reached over HTTP: a path and the name of a `socache.<name>` on each line; the longest path "
+        "wins.",
+    )
+    shmap_permission: str = setting(
+        "shmap.permission",
+        values.one_of("shmap", "public"),
+        "shmap",
+        "Who may use them: `shmap` for whoever knows a secret of `shmap.secret`, `public` for everybody.",
+    )
+    shmap_secret: tuple[str, ...] = setting(
+        "shmap.secret",
+        mounts.secrets,
+        (),
+        "The secrets, separated by spaces, any of which is sent as `Authorization: Bearer SECRET`.",
+        secret=True,
+    )
+    shmap_key: str = setting(
+        "shmap.key",
+        values.one_of("path", "suffix"),
+        "path",
+        "What of a URL is the key: its whole `path`, or the `suffix` after the mount, with its slash.",
+    )
+    shmap_default_expiry: float = setting(
+        "shmap.default_expiry",
+        values.seconds(0, 10**9),
+        0.0,
+        "Seconds for which a value is kept that came without a time; 0 keeps it.",
+    )
+    shmap_max_body: int = setting(
+        "shmap.max_body",
+        values.number(1),
+        1_048_576,
+        "Bytes of a value over HTTP, where its cache does not have a lower limit.",
+    )
+    shmap_timeout: float = setting(
+        "shmap.timeout",
+        values.seconds(0.05, 60),
+        2.0,
+        "Seconds that a request over HTTP waits for its cache before it answers 503.",
+    )
+    shmap_list: bool = setting(
+        "shmap.list",
+        values.flag,
+        False,
+        "Whether a mount tells its keys, where its cache can list them.",
     )
 
     # -- who asks
@@ -631,9 +692,10 @@ class Settings:
             )
         if self.cache_provider == "memcached":
             self._check_memcached()
+        self._check_shmap()
         for one in schema():
             before, named, after = one.metadata["key"].partition("<name>")
-            for name in getattr(self, one.name) if named else ():
+            for name in getattr(self, one.name) if named and before == "zk." else ():
                 if name not in self.zk_clusters:
                     raise ConfigError(f"{before}{name}{after}: zk.clusters does not name {name!r}")
         for name in self.zk_clusters:
@@ -655,6 +717,32 @@ class Settings:
         if state.kind == "memory" and self.workers > 1:
             raise ConfigError(
                 f"memcached.state = memory is for one process, and serve.workers (or --workers) is {self.workers}"
+            )
+
+    def _check_shmap(self) -> None:
+        for name in self.caches:
+            if not mounts.CACHE_NAME.fullmatch(name):
+                raise ConfigError(
+                    f"socache.{name}: a cache's name must be 1 to 16 small letters, digits, dashes or underscores"
+                )
+        if self.caches and "socache-" in self.cache_key_prefix:
+            raise ConfigError(
+                "cache.key_prefix must not have socache- in it: such are the keys of socache.<name>"
+            )
+        prefix = unquote(urlsplit(self.public_url).path)
+        for path, name in self.shmap_mounts:
+            if name not in self.caches:
+                raise ConfigError(f"shmap.mounts: there is no socache.{name}")
+            if prefix and (f"{path}/".startswith(f"{prefix}/") or f"{prefix}/".startswith(f"{path}/")):
+                raise ConfigError(f"shmap.mounts: {path} and the path of public_url hide each other")
+        if self.shmap_mounts and self.shmap_permission == "shmap" and not self.shmap_secret:
+            raise ConfigError(
+                "shmap.mounts needs shmap.secret, or shmap.secret_file, for who may use it; or write "
+                "shmap.permission = public, if everybody may"
+            )
+        if self.shmap_secret and self.shmap_permission == "public":
+            raise ConfigError(
+                "shmap.secret protects nothing with shmap.permission = public: remove one of them"
             )
 
     @property

@@ -52,7 +52,8 @@ def read_settings(ini: Mapping[str, str], environment: Mapping[str, str], here: 
 
 
 class _Known:
-    """The keys that there are. Some are there for any name: `zk.<name>.hosts` stands for `zk.main.hosts`."""
+    """The keys that there are. Some are there for any name: `zk.<name>.hosts` stands for `zk.main.hosts`, and
+    `socache.<name>` for `socache.objects`."""
 
     def __init__(self) -> None:
         self._keys = {one.metadata["key"]: one for one in schema()}
@@ -62,8 +63,8 @@ class _Known:
         if key in self._keys and _NAMED not in key:
             return self._keys[key], None
         first, dot, rest = key.partition(".")
-        name, _, last = rest.partition(".")
-        pattern = f"{first}{dot}{_NAMED}.{last}"
+        name, inner, last = rest.partition(".")
+        pattern = f"{first}{dot}{_NAMED}{inner}{last}"
         return (self._keys[pattern], name) if name and pattern in self._keys else None
 
     def secret_of(self, key: str) -> str | None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
 from syncstore.auth.authenticator import Identity
 from syncstore.clock import parse_ticks
-from syncstore.errors import InvalidRequest, NotModified, PreconditionFailed, SyncError, TooLarge
+from syncstore.errors import InvalidRequest, NotModified, PreconditionFailed
+from syncstore.web.receiving import discard, has_length, receive
 
 NOBODY = Identity(0, None, None, None, None)
 
@@ -71,52 +71,17 @@ class StorageRequest:
     @property
     def has_length(self) -> bool:
         """Whether the length of the body was declared, so that one that broke off is known from a whole one."""
-        return bool(self.environ.get("CONTENT_LENGTH"))
+        return has_length(self.environ)
 
     def body(self, limit: int) -> bytes:
-        """The whole body, of at most `limit` bytes; more is refused before it is read.
-
-        Read from the server's stream itself: the framework would put it into a temporary file first.
-        """
+        """The whole body, of at most `limit` bytes; more is refused before it is read."""
         if self._body is None:
-            self._body = self._read(limit)
+            self._body = receive(self.environ, limit)
             if self.identity.hash:
                 self.identity.verify_payload(self.media_type, self._body)
         return self._body
 
     def discard_body(self, limit: int) -> None:
-        """Take the rest of a request that was refused off the connection, if its body is within the limit.
-
-        Most servers close a connection with an unread body. A proxy that is still sending then sees a reset,
-        and tells the client 502 in place of our answer.
-        """
-        if self._body is None and self.has_length:
-            with suppress(SyncError):
-                self._body = self._read(limit)
-
-    def _read(self, limit: int) -> bytes:
-        text = self.environ.get("CONTENT_LENGTH")
-        if not text:
-            # No length: a chunked body, or none.
-            body = self._receive(limit + 1)
-            if len(body) > limit:
-                raise TooLarge(None, limit)
-            return body
-        if not (text.isascii() and text.isdigit()):
-            raise InvalidRequest("Content-Length is no number")
-        if len(text) > 18 or int(text) > limit:
-            raise TooLarge(int(text[:18]), limit)
-        length = int(text)
-        body = self._receive(length)
-        if len(body) != length:
-            raise InvalidRequest("the body ended before its Content-Length")
-        return body
-
-    def _receive(self, most: int) -> bytes:
-        try:
-            body: bytes = self.environ["wsgi.input"].read(most)
-        except Exception as error:
-            # The server's own edge: each has exceptions of its own for a chunk that is none or a client that is
-            # gone, and WSGI names no class for them.
-            raise InvalidRequest(f"the body cannot be read: {type(error).__name__}") from error
-        return body
+        """Take the rest of a request that was refused off the connection (see `receiving.discard`)."""
+        if self._body is None:
+            discard(self.environ, limit)

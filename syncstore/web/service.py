@@ -1,6 +1,7 @@
 """The WSGI application around Pyramid's router: what must happen before routing, for any path.
 
-CORS preflights are answered for paths that do not exist, too (sync-api section 16). A path prefix of
+Small-object caches are reached before the rest, and have no CORS. CORS preflights are answered for paths that do not
+exist, too (sync-api section 16). A path prefix of
 `public_url`, which a proxy passed on, is moved to SCRIPT_NAME. Old Firefox for iOS can be kept out. A process that
 was forked from the one that made the app serves nothing: both would read their answers from the same connections
 to the database, and might get each other's.
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 
 from syncstore.clock import SystemClock
 from syncstore.web.answers import Answer, json_zero
+from syncstore.web.shmap import Shmap
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +90,7 @@ class Service:
         cors_max_age: int,
         notices: Notices,
         block_old_ios: bool,
+        shmap: Shmap | None = None,
     ) -> None:
         self._router = router
         self.close = close
@@ -95,6 +98,7 @@ class Service:
         self._cors_max_age = str(cors_max_age)
         self._notices = notices if notices.alert or notices.backoff else None
         self._block_old_ios = block_old_ios
+        self._shmap = shmap
         self._pid = os.getpid()
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -105,6 +109,10 @@ class Service:
         if prefix and environ["PATH_INFO"].startswith(prefix + "/"):
             environ["SCRIPT_NAME"] = environ.get("SCRIPT_NAME", "") + prefix
             environ["PATH_INFO"] = environ["PATH_INFO"][len(prefix) :]
+        if self._shmap is not None:
+            reply = self._shmap.answer(environ)
+            if reply is not None:
+                return reply.send(environ, start_response)
         if self._block_old_ios and _is_old_ios(environ.get("HTTP_USER_AGENT", "")):
             return _unavailable()(environ, start_response)
         origin = environ.get("HTTP_ORIGIN")

@@ -21,7 +21,7 @@ import atexit
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -97,6 +97,27 @@ class Client(KazooClient):  # type: ignore[misc]  # kazoo has no types
         answer = self.handler.async_result()
         self._call(request, answer)
         return answer
+
+    def ask_all(self, questions: Sequence[Any]) -> list[Answer]:
+        """Send several requests, all on one connection and nothing in between; their answers come in this order.
+
+        All fail with NotSent if we are not connected.
+        """
+        answers = [self.handler.async_result() for _ in questions]
+        with self._sending:
+            line = self._connection._write_sock
+            if not self.may_send:
+                for answer in answers:
+                    answer.set_exception(NotSent())
+                return answers
+            self._queue.extend(zip(questions, answers, strict=True))
+        try:
+            line.sendall(bytes(len(answers)))
+        except (OSError, AttributeError):  # closed meanwhile, see _call
+            for answer in answers:
+                if not answer.ready():
+                    answer.set_exception(kazoo_errors.ConnectionClosedError())
+        return answers
 
     def expire_watch(self, tables: str, path: str, shot: OneShot) -> None:
         """Forget a watch that has not fired."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from enum import Enum
 from typing import Any
@@ -161,6 +161,36 @@ class Connection:
                 raise refusal(error, path) from error
             self._proved(sent)
             return value
+
+    def read_all(self, questions: Sequence[Any], path: str, deadline: float) -> list[Any]:
+        """The answers to questions that are all sent before the first is answered; kazoo's exception for a refusal.
+
+        They are asked again, all of them, when the connection breaks. Raises ZKUnavailable.
+        """
+        self._refuse_in_callback()
+        while True:
+            self._await_connected(deadline)
+            sent = time.monotonic()
+            if sent >= deadline:
+                raise ZKTimeout(self.ensemble.name, f"no time was left to ask about {path}")
+            answers = self.client.ask_all(questions)
+            # They come in order: whoever has the last has them all, and was woken once.
+            if not answers[-1].wait(deadline - sent):
+                raise ZKTimeout(
+                    self.ensemble.name, f"no answers about {path} and others in {deadline - sent:.1f} s"
+                )
+            errors = [answer.exception for answer in answers]
+            failures = {sort(error) for error in errors if error is not None}
+            if Failure.EXPIRED in failures:
+                raise SessionEnded(self.ensemble.name, f"the session ended at a request about {path}")
+            if any(isinstance(error, kazoo_errors.AuthFailedError) for error in errors):
+                raise SessionEnded(self.ensemble.name, "it does not accept who we are")
+            if Failure.LOST in failures:
+                if self.client.may_send:
+                    time.sleep(_PAUSE)  # see call
+                continue
+            self._proved(sent)
+            return [error or answer.value for error, answer in zip(errors, answers, strict=True)]
 
     def end(self, failure: Failure, reason: str) -> None:
         """Be over: nothing can be asked any more. The client goes on until `shut`."""

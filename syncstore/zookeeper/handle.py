@@ -25,7 +25,11 @@ from syncstore.zookeeper.nodes import (
     Create,
     Created,
     Delete,
+    Get,
+    List,
+    Look,
     Node,
+    Question,
     Stat,
     Step,
     below,
@@ -43,6 +47,7 @@ MAX_REQUEST: Final = 1_048_576 - 1024
 _EPHEMERAL = 1
 _SEQUENCE = 2
 _MAX_LEVELS = 32
+_READS: Final = {Get: requests.GetData, Look: requests.Exists, List: requests.GetChildren}
 
 log = logging.getLogger(__name__)
 
@@ -113,6 +118,31 @@ class Handle:
     def children(self, path: str, timeout: float | None = None) -> list[str]:
         """The names of a node's children, in no order. Raises NoNode."""
         return list(self._read(requests.GetChildren, path, timeout))
+
+    def read_all(
+        self, questions: Sequence[Question], *, after: Check | None = None, timeout: float | None = None
+    ) -> list[Node | Stat | list[str] | None]:
+        """The answers to several questions in one round trip, None of a node that does not exist.
+
+        They are read in this order, on one server, which has first caught up with the leader (see `sync`). With
+        `after` it has first agreed with the others on checking that node's version, whatever comes of it: that takes
+        as long as a change, and a leader that was cut off cannot do it.
+        """
+        for question in questions:
+            check_path(question.path)
+        first = (
+            requests.Sync(self._full("/"))
+            if after is None
+            else requests.Transaction([requests.CheckVersion(self._full(after.path), after.version)])
+        )
+        asked = [_READS[type(question)](self._full(question.path), None) for question in questions]
+        path = questions[0].path if questions else "/"
+        answers = self._using().read_all([first, *asked], path, self._deadline(timeout))
+        if isinstance(answers[0], Exception):
+            raise refusal(answers[0], "/") from answers[0]
+        return [
+            _read_answer(question, answer) for question, answer in zip(questions, answers[1:], strict=True)
+        ]
 
     def sync(self, path: str = "/", timeout: float | None = None) -> None:
         """Let the server catch up with the leader: what was committed before is in what is read after."""
@@ -320,3 +350,14 @@ class Handle:
         if isinstance(result, str):
             return result[len(self._chroot) :]
         return None if result is True else stat_of(result)
+
+
+def _read_answer(question: Question, answer: Any) -> Node | Stat | list[str] | None:
+    if answer is None or isinstance(answer, kazoo_errors.NoNodeError):
+        return None
+    if isinstance(answer, Exception):
+        raise refusal(answer, question.path) from answer
+    if isinstance(question, Get):
+        value, stat = answer
+        return Node(value or b"", stat_of(stat))
+    return list(answer) if isinstance(question, List) else stat_of(answer)

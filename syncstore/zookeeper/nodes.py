@@ -19,7 +19,8 @@ _LONGEST_PATH = 32_768  # ours: a request that is too large ends the connection
 
 class Stat(NamedTuple):
     """A node's facts. The `zxid`s are the cluster's counter of changes: when it was created, last set, and when a
-    child was last made or removed. `owner` is the session of an ephemeral node, else 0; `length` is in bytes.
+    child was last made or removed. `owner` is the session of an ephemeral node, else 0; `length` is in bytes. `ctime`
+    is when it was created by the leader's clock, in milliseconds since the epoch.
     """
 
     czxid: int
@@ -29,6 +30,7 @@ class Stat(NamedTuple):
     owner: int
     length: int
     children: int
+    ctime: int = 0
 
 
 class Node(NamedTuple):
@@ -81,6 +83,30 @@ class Delete:
 Step = Check | Create | Set | Delete
 
 
+@dataclass(frozen=True)
+class Get:
+    """Of several questions: a node's value and facts."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class Look:
+    """Of several questions: a node's facts."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class List:
+    """Of several questions: the names of a node's children, in no order."""
+
+    path: str
+
+
+Question = Get | Look | List
+
+
 def stat_of(stat: Any) -> Stat:
     """From kazoo's."""
     return Stat(
@@ -91,6 +117,7 @@ def stat_of(stat: Any) -> Stat:
         stat.ephemeralOwner,
         stat.dataLength,
         stat.numChildren,
+        stat.ctime,
     )
 
 
