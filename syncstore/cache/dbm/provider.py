@@ -26,6 +26,7 @@ from syncstore.cache.api import (
     Store,
     Token,
     TooLarge,
+    check_expiry,
 )
 from syncstore.cache.dbm.database import DEFAULT_MAX_BYTES, DEFAULT_TIMEOUT, Database, Opened
 from syncstore.clock import Clock
@@ -123,9 +124,7 @@ class DbmProvider:
     def change(self, changes: Sequence[Change]) -> list[Outcome]:
         """Make several changes (see Provider); here all together are atomic, too, unless the file is full."""
         now = self._clock.seconds()
-        for change in changes:
-            if isinstance(change, Store) and change.expires and not change.expires > now:
-                raise ValueError(f"a value that expired {now - change.expires} s ago")
+        check_expiry(changes, now)
         if not changes:
             return []
         try:

@@ -33,6 +33,7 @@ from syncstore.cache.api import (
     Store,
     Token,
     TooLarge,
+    check_expiry,
 )
 from syncstore.cache.http import words
 from syncstore.cache.http.connections import Answer, Connections
@@ -233,10 +234,7 @@ class HttpProvider:
             raise BadKey(len(key), limit)
 
     def _check_expiry(self, changes: Sequence[Change]) -> None:
-        now = self._clock.seconds()
-        for change in changes:
-            if isinstance(change, Store) and change.expires and not change.expires > now:
-                raise ValueError(f"a value that expired {now - change.expires} s ago")
+        check_expiry(changes, self._clock.seconds())
 
     # -- requests and answers
 

@@ -24,6 +24,7 @@ from syncstore.cache.api import (
     Store,
     Token,
     TooLarge,
+    check_expiry,
 )
 from syncstore.cache.shmcb.geometry import MAX_KEY, Geometry
 from syncstore.cache.shmcb.layout import DAMAGED, HITS, MISSES, REMOVE_HITS, REMOVE_MISSES, Damaged
@@ -102,9 +103,7 @@ class ShmcbProvider:
     def change(self, changes: Sequence[Change]) -> list[Outcome]:
         """Make several changes (see Provider); here all together are atomic, too, but for a kill."""
         now = self._clock.seconds()
-        for change in changes:
-            if isinstance(change, Store) and change.expires and not change.expires > now:
-                raise ValueError(f"a value that expired {now - change.expires} s ago")
+        check_expiry(changes, now)
         if not changes:
             return []
         file = self._turns.enter()

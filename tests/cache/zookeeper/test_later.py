@@ -111,7 +111,7 @@ def test_a_fault_loses_what_was_at_hand_and_goes_on(later: Later, maker: Maker) 
         await_that(lambda: not len(later))
         maker.fault = None
         count = len(maker.made)
-        await_that(lambda: (later.add(removals(2)), len(maker.made) > count)[1])  # type: ignore[func-returns-value]  # add, then look
+        await_that(lambda count=count: (later.add(removals(2)), len(maker.made) > count)[1])  # type: ignore[func-returns-value]  # add, then look
     assert later.lost >= 1
 
 
