@@ -15,6 +15,7 @@ from pyramid.router import Router
 
 from syncstore import databases
 from syncstore.app_cache import open_layer, open_lock_backend
+from syncstore.app_cache_group import check_provider
 from syncstore.app_shmap import check_shmap, open_shmap
 from syncstore.app_tokenserver import (
     TokenServer,
@@ -146,6 +147,7 @@ def check(settings: Settings) -> None:
     open_origin(settings)
     if settings.tokenserver:
         check_token_server(settings, SystemClock())
+    check_provider(settings, SystemClock())
     check_shmap(settings, SystemClock())
     if settings.secrets or settings.master_secrets or settings.node_secrets:
         open_secrets(settings)

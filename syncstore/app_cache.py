@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 # What the database is told of the group of cache servers in use, where there is none.
 _NO_GROUP = "none"
+# Seconds between looks for what has expired, where a cache does not drop it by itself.
+_CULL_INTERVAL = 60.0
 
 
 class Layer(NamedTuple):
@@ -57,11 +59,11 @@ def _open_layer(settings: Settings, below: DurableStorage, clock: Clock, claim: 
         if claim is not None:
             os.close(claim)
 
-    if settings.cache_provider == "memcached":
-        return _open_memcached_layer(settings, below, clock, claim)
+    if settings.cache_provider not in ("none", "memory"):
+        return _open_shared_layer(settings, below, clock, claim)
     from syncstore.cache.memcached.group import no_group
 
-    # What any memcached remembers of this database is old from the first write on that it is not told of.
+    # What any cache remembers of this database is old from the first write on that it is not told of.
     no_group(below.records, _NO_GROUP, clock)
     if settings.cache_provider == "none":
         return Layer(below, let_go)
@@ -70,10 +72,9 @@ def _open_layer(settings: Settings, below: DurableStorage, clock: Clock, claim: 
     )
 
 
-def _open_memcached_layer(
-    settings: Settings, below: DurableStorage, clock: Clock, claim: int | None
-) -> Layer:
-    from syncstore.app_memcached import describe, open_claims, open_group
+def _open_shared_layer(settings: Settings, below: DurableStorage, clock: Clock, claim: int | None) -> Layer:
+    from syncstore.app_cache_group import describe, open_claims, open_group
+    from syncstore.cache.culling import Culling
     from syncstore.cache.memcached.group import take_over
     from syncstore.cache.memcached.keeper import Keeper
 
@@ -82,7 +83,11 @@ def _open_memcached_layer(
         group, open_claims(settings, group, clock), clock, flush=settings.memcached_rejoin == "flush"
     )
 
+    culling = [Culling(member.cache, _CULL_INTERVAL, name=name) for name, member in group.members.items()]
+
     def stop() -> None:
+        for one in culling:
+            one.stop()
         keeper.stop(last=is_last(claim))
         group.close()
         if claim is not None:
@@ -95,6 +100,8 @@ def _open_memcached_layer(
         group.close()
         raise
     keeper.start()
+    for one in culling:
+        one.start()
     return Layer(_served(settings, below, _PlacedLayers(settings, below, clock, group), clock), stop)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from syncstore.app_cache import kinds, layered
-from syncstore.app_memcached import describe, open_group
+from syncstore.app_cache_group import describe, open_group
 from syncstore.cache.memcached.group import Group, Member
 from syncstore.clock import Clock
 from syncstore.errors import ConfigError

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from syncstore.cache.api import Provider
 from syncstore.cache.memcached.address import Address
 from syncstore.cache.memcached.announcing import Announcer, callback
 from syncstore.cache.memcached.claims import Claims
-from syncstore.cache.memcached.group import Description, Group, Member, make_placement
+from syncstore.cache.memcached.group import Description, Group, Member, ServerCache, make_placement
 from syncstore.cache.memcached.keeper import Keeper
 from syncstore.cache.memcached.pool import Pool
 from syncstore.cache.memcached.provider import MemcachedProvider
@@ -68,19 +69,45 @@ def open_pool(settings: Settings, below: HomeRecords, clock: Clock, scope: str) 
 
 
 def open_group(settings: Settings, below: HomeRecords, clock: Clock, *, scope: str = "") -> Group:
-    """The group of the settings, as this process sees it; `below` is in the database of the data. With `scope` it is
-    one beside that of the storage, and has nothing in common with it but the servers.
+    """The memcacheds of the settings, as this process sees them; `below` is in the database of the data. With `scope`
+    it is a group beside that of the storage, and has nothing in common with it but the servers.
 
     Raises Unavailable when the database does not answer.
     """
     marks = f"{scope}-marks" if scope else "syncstore"
     scope = scope or settings.cache_key_prefix
     installation = below.identity()
+
+    def ways(server: CacheServer) -> Ways:
+        return Ways(
+            open_memcached(settings, clock, server, prefix=f"{scope}:{installation}"),
+            open_memcached(settings, clock, server, prefix=f"{marks}:{installation}", connections=1),
+        )
+
+    return open_group_of(settings, settings.memcached_servers, ways, below, clock, scope=scope)
+
+
+class Ways(NamedTuple):
+    """The ways to one server: to its values, and to its markers."""
+
+    values: ServerCache
+    marks: Provider
+
+
+def open_group_of(
+    settings: Settings,
+    several: Sequence[CacheServer],
+    ways: Callable[[CacheServer], Ways],
+    below: HomeRecords,
+    clock: Clock,
+    *,
+    scope: str,
+) -> Group:
+    """A group of these servers, run as the settings say. Raises Unavailable when the database does not answer."""
     records = open_records(settings, below, clock)
-    names = [server.name for server in settings.memcached_servers]
     servers = Servers(
         records,
-        names,
+        [server.name for server in several],
         clock,
         Rules(
             lease=settings.memcached_state_lease,
@@ -89,18 +116,13 @@ def open_group(settings: Settings, below: HomeRecords, clock: Clock, *, scope: s
         ),
         scope=scope,
         in_sql=records is below,
-        tell=_announcer(settings),
+        tell=_announcer(settings, several),
     )
     group = Group(servers, settings.memcached_hash_strategy)
-    for server in settings.memcached_servers:
-        member = Member(
-            server.name,
-            open_memcached(settings, clock, server, prefix=f"{scope}:{installation}"),
-            open_memcached(settings, clock, server, prefix=f"{marks}:{installation}", connections=1),
-            servers[server.name],
-            _retry_interval(settings, server),
-        )
-        group.add(member, server.weight)
+    for server in several:
+        values, marks = ways(server)
+        state, retry_interval = servers[server.name], _retry_interval(settings, server)
+        group.add(Member(server.name, values, marks, state, retry_interval), server.weight)
     return group
 
 
@@ -132,7 +154,7 @@ def open_records(settings: Settings, below: HomeRecords, clock: Clock) -> Record
 
 
 def describe(settings: Settings, group: Group) -> Description:
-    """What another process must have, too, to share the group. Raises Unavailable."""
+    """What another process must have, too, to share a group of memcacheds. Raises Unavailable."""
     failover = "failover" if settings.memcached_allow_failover else "alone"
     rules = f"{settings.cache_key_prefix}/{settings.memcached_hash_strategy}/{failover}"
     words = [f"{server.name}*{server.weight}" for server in settings.memcached_servers]
@@ -144,11 +166,6 @@ def describe(settings: Settings, group: Group) -> Description:
     return Description(group.servers.records.identity(), lease, rules, tuple(sorted(words)))
 
 
-def open_claims(settings: Settings, group: Group, clock: Clock) -> Claims:
-    """This host's claims on the group's servers. Raises Unavailable."""
-    return Claims(str(describe(settings, group)), socket.gethostname(), clock)
-
-
 def _retry_interval(settings: Settings, server: CacheServer) -> float:
     if settings.memcached_rejoin == "manual":
         return -1.0
@@ -156,8 +173,8 @@ def _retry_interval(settings: Settings, server: CacheServer) -> float:
     return settings.memcached_retry_interval if own is None else own
 
 
-def _announcer(settings: Settings) -> Announcer:
-    addresses = {server.name: server.address for server in settings.memcached_servers}
+def _announcer(settings: Settings, servers: Sequence[CacheServer]) -> Announcer:
+    addresses = {server.name: server.address for server in servers}
     name = settings.memcached_on_failure
     try:
         return Announcer(callback(name) if name else None, addresses)

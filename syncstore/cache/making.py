@@ -86,7 +86,8 @@ class Surroundings(NamedTuple):
     `namespace` tells the keys of this cache from those of any other over the same service. Relative paths start
     from `here`. `cluster` gives a ZooKeeper cluster of the settings by its name, and `memcached` a cache over the
     memcacheds of the settings with a prefix for its keys; either raises ConfigError. Both belong to whoever gave them,
-    and are not closed by the provider. `database` is the URL of the service's database, which holds its password.
+    and are not closed by the provider. `database` is the URL of the service's database, which holds its password. With
+    `strict` an answer that is a moment old would be wrong: the storage is cached there.
     """
 
     namespace: str
@@ -96,6 +97,7 @@ class Surroundings(NamedTuple):
     cluster: Callable[[str], Cluster]
     memcached: Callable[[str], Provider]
     database: str
+    strict: bool = False
 
 
 Factory = Callable[[str, Surroundings], Provider]

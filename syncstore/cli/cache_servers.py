@@ -52,10 +52,11 @@ def _server(parser: argparse.ArgumentParser) -> None:
 
 def _find(opened: Opened, name: str) -> Member:
     members = opened.tools.group.members
-    for server in opened.settings.memcached_servers:
+    for server in opened.settings.cache_servers:
         if name in (server.name, str(server.address)):
             return members[server.name]
-    raise ConfigError(f"memcached.servers has no {name}: it has {', '.join(members)}")
+    key = "memcached.servers" if opened.settings.cache_provider == "memcached" else "cache.provider"
+    raise ConfigError(f"{key} has no {name}: it has {', '.join(members)}")
 
 
 # -- syncstore cache servers
@@ -66,11 +67,11 @@ def _servers(options: argparse.Namespace) -> int:
         members = opened.tools.group.members
         states = opened.tools.group.servers
         records = states.records.read(
-            [members[server.name].state.row for server in opened.settings.memcached_servers]
+            [members[server.name].state.row for server in opened.settings.cache_servers]
         )
         rows = [
             (server.name, str(server.address), str(server.weight), *_words(members[server.name], record))
-            for server, record in zip(opened.settings.memcached_servers, records, strict=True)
+            for server, record in zip(opened.settings.cache_servers, records, strict=True)
         ]
     for line in table([_HEAD, *rows]):
         print(line)

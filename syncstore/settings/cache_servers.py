@@ -14,6 +14,22 @@ _NODES = re.compile(rf"{_NODE}(?:/{_NODE})*", re.ASCII)
 _OPTIONS = "name, weight, timeout and retry_interval"
 
 
+def cache_provider(value: str) -> str:
+    """`none`, `memory`, `memcached`, or `PROVIDER:ARGUMENT` with options, in one line. Raises ValueError."""
+    words = value.split() or [""]
+    name, colon, _ = words[0].partition(":")
+    if name in ("none", "memory", "memcached") and (colon or len(words) > 1):
+        raise ValueError(f"must be {name} alone: its settings have keys of their own")
+    if name not in ("none", "memory", "memcached") and not colon:
+        raise ValueError(
+            "must be none, memory or memcached, or another provider with its argument after a colon, such as "
+            "zookeeper:main/sync"
+        )
+    if name == "http":
+        raise ValueError("must not be http: what another node can do is not known when this one starts")
+    return " ".join(words)
+
+
 class CacheServer(NamedTuple):
     """One memcached: keys are placed by its `name`, its share is its `weight`.
 

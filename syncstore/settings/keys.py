@@ -15,10 +15,12 @@ from syncstore.settings import mounts, values
 from syncstore.settings.cache_servers import (
     CacheServer,
     StateStore,
+    cache_provider,
     cache_servers,
     retry_interval,
     state_store,
 )
+from syncstore.settings.values import CacheAddress
 from syncstore.zookeeper import ensemble
 
 
@@ -102,11 +104,12 @@ class Settings:
     )
 
     # -- the cache
-    cache_provider: str = setting(
+    cache_described: str = setting(
         "cache.provider",
-        values.one_of("none", "memory", "memcached"),
+        cache_provider,
         "none",
-        "Where times and small collections are cached: `memcached`, or `memory` for a server of one process.",
+        "Where times and small collections are cached: `memcached`, or `memory` for a server of one process, or "
+        "another provider with its argument and options, such as `zookeeper:<cluster>/<path>`.",
     )
     cached_only: tuple[str, ...] = setting(
         "cache.cached_only",
@@ -690,7 +693,7 @@ class Settings:
                 f"cache.provider = memory is for one process, and serve.workers (or --workers) is {self.workers}: "
                 "set that to 1, or cache.provider = memcached, or none"
             )
-        if self.cache_provider == "memcached":
+        if self.cache_provider not in ("none", "memory"):
             self._check_memcached()
         self._check_shmap()
         for one in schema():
@@ -744,6 +747,18 @@ class Settings:
             raise ConfigError(
                 "shmap.secret protects nothing with shmap.permission = public: remove one of them"
             )
+
+    @property
+    def cache_provider(self) -> str:
+        """The name of the cache's provider, or `none`."""
+        return self.cache_described.split(" ")[0].partition(":")[0]
+
+    @property
+    def cache_servers(self) -> tuple[CacheServer, ...]:
+        """The memcacheds; where something else is the cache, that."""
+        if self.cache_provider == "memcached":
+            return self.memcached_servers
+        return (CacheServer(self.cache_provider, CacheAddress(self.cache_described.split(" ")[0], 0)),)
 
     @property
     def zookeeper(self) -> tuple[ensemble.Ensemble, ...]:

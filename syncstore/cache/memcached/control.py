@@ -104,7 +104,8 @@ class Control:
         _check(0.25 if timeout is None else timeout, 15.0 if retry_interval is None else retry_interval)
         if timeout is not None:
             weight = self._group.weight(member.name)
-            new = self._join(NewServer(member.name, member.cache.address, timeout, member.retry_interval))
+            address = Address.parse(str(member.cache.address))
+            new = self._join(NewServer(member.name, address, timeout, member.retry_interval))
             self._group.add(new, weight)
             member.cache.close()
             member.marks.close()

@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
-from syncstore.cache.memcached.provider import MemcachedProvider
+from syncstore.cache.api import Change, Provider
 from syncstore.cache.memcached.records import GroupRecord, HomeRecords
 from syncstore.cache.memcached.ring import Modulo, Placed, Placement, Ring
 from syncstore.cache.memcached.servers import Servers
@@ -24,12 +24,30 @@ _MOST_WORDS: Final = 2000  # characters of a description that the database keeps
 _ATTEMPTS = 10
 
 
+class ServerCache(Provider, Protocol):
+    """A provider over one server, with what its group asks of it besides."""
+
+    @property
+    def address(self) -> object:
+        """Where the server is."""
+
+    @property
+    def max_key(self) -> int:
+        """Bytes of a key at most."""
+
+    def check_expiry(self, changes: Sequence[Change]) -> None:
+        """Raise ValueError for a value that has expired before it is stored."""
+
+    def flush(self) -> None:
+        """Forget everything, also what others have stored. Raises BackendUnavailable, NotSupported."""
+
+
 class Member(NamedTuple):
     """One server: its way in, its state, its way in for markers, and how often it is probed, in seconds, or -1."""
 
     name: str
-    cache: MemcachedProvider
-    marks: MemcachedProvider
+    cache: ServerCache
+    marks: Provider
     state: SharedState
     retry_interval: float
 

@@ -14,13 +14,16 @@ from syncstore.zookeeper.ensemble import parse_chroot, parse_names
 def create(argument: str, surroundings: Surroundings) -> Provider:
     """The cache below PATH in a cluster of the settings (see `syncstore.cache.making.Factory`).
 
-    Options: `timeout` in seconds for each call, `max_value` in bytes, and `reads`, `synced` or `agreed`.
+    Options: `timeout` in seconds for each call, `max_value` in bytes, and `reads`, `synced` or `agreed`: the first is
+    told by a leader that may have been cut off since, for as long as it does not know.
     """
     options = surroundings.options
     cluster, path = _parse(argument)
     timeout = options.take("timeout", values.seconds(0.05, 60), TIMEOUT)
     max_value = options.take("max_value", values.number(1, MAX_VALUE), MAX_VALUE)
-    reads = options.take("reads", values.one_of("synced", "agreed"), "synced")
+    reads = options.take(
+        "reads", values.one_of("synced", "agreed"), "agreed" if surroundings.strict else "synced"
+    )
     return ZooKeeperProvider(
         surroundings.cluster(cluster),
         Places(path, surroundings.namespace),

@@ -102,6 +102,16 @@ def test_what_has_expired_waits_once_and_only_where_there_is_room(later: Later, 
     await_that(lambda: maker.made == [*removals(0), drop])
 
 
+def _make_one(later: Later, maker: Maker) -> None:
+    count = len(maker.made)
+
+    def made() -> bool:
+        later.add(removals(2))
+        return len(maker.made) > count
+
+    await_that(made)
+
+
 def test_a_fault_loses_what_was_at_hand_and_goes_on(later: Later, maker: Maker) -> None:
     for fault in (BackendUnavailable("gone"), RuntimeError("a mistake")):
         maker.fault = fault
@@ -110,8 +120,7 @@ def test_a_fault_loses_what_was_at_hand_and_goes_on(later: Later, maker: Maker) 
         assert maker.begun.wait(20)
         await_that(lambda: not len(later))
         maker.fault = None
-        count = len(maker.made)
-        await_that(lambda count=count: (later.add(removals(2)), len(maker.made) > count)[1])  # type: ignore[func-returns-value]  # add, then look
+        _make_one(later, maker)
     assert later.lost >= 1
 
 

@@ -381,14 +381,15 @@ def test_a_value_that_is_too_large_does_not_break_the_connection(opened: Open) -
 # -- processes, restarts
 
 
-def test_eight_children_and_their_parent_get_their_own_answers(opened: Open) -> None:
-    """Forked from a process that has used it: each stores and finds a thousand."""
+@pytest.mark.parametrize("values", [160, pytest.param(1000, marks=pytest.mark.soak)])
+def test_eight_children_and_their_parent_get_their_own_answers(opened: Open, values: int) -> None:
+    """Forked from a process that has used it: each stores and finds so many."""
     cache = opened().cache
     cache.store(b"parent", b"before")
     cache.change_later([Store(b"later", b"x")])
 
     def work(number: int) -> None:
-        for turn in range(1000 // 8):
+        for turn in range(values // 8):
             keys = [b"child%d.%d.%d" % (number, turn, each) for each in range(8)]
             outcomes = cache.change([Store(key, b"of " + key) for key in keys])
             found = cache.fetch(keys)
