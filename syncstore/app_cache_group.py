@@ -7,9 +7,8 @@ import socket
 
 from syncstore import app_memcached
 from syncstore.app_memcached import Ways, open_group_of
-from syncstore.app_providers import Services, make_cache
+from syncstore.app_providers import STORAGE, Services, make_cache, parse_storage_cache
 from syncstore.cache.api import BackendError, Provider
-from syncstore.cache.making import Description as Described
 from syncstore.cache.memcached.claims import Claims
 from syncstore.cache.memcached.group import Description, Group
 from syncstore.cache.memcached.records import HomeRecords
@@ -61,10 +60,12 @@ def check_provider(settings: Settings, clock: Clock) -> None:
 def _open(settings: Settings, purpose: str, services: Services, clock: Clock) -> Provider:
     """The provider with keys that no other installation and no other purpose has."""
     drawn = hashlib.sha256(f"{settings.cache_key_prefix}:{purpose}".encode()).hexdigest()
+    described = parse_storage_cache(settings)
     try:
-        described = Described.parse(settings.cache_described)
-        return make_cache(settings, described, f"sync-{drawn[:11]}", services, clock, strict=True).provider
-    except (ValueError, ConfigError) as error:
+        return make_cache(
+            settings, described, f"{STORAGE}{drawn[:11]}", services, clock, strict=True
+        ).provider
+    except ConfigError as error:
         raise ConfigError(f"cache.provider: {error}") from error
 
 

@@ -25,6 +25,10 @@ _BOUND_TO_A_PLACE: Final = frozenset({"http", "shmcb"})
 _FILES: Final = frozenset({"dbm", "shmcb"})
 
 
+STORAGE: Final = "sync-"
+"""What the names begin with under which the storage is cached."""
+
+
 class SmallCache(NamedTuple):
     """One of the caches, and every how many seconds it is culled, 0 for never."""
 
@@ -76,7 +80,7 @@ def make_caches(settings: Settings, services: Services, clock: Clock) -> dict[st
     Raises ConfigError.
     """
     descriptions = _descriptions(settings)
-    _check_places(descriptions, settings)
+    _check_places({f"socache.{name}": one for name, one in descriptions.items()}, settings)
     made: dict[str, SmallCache] = {}
     for name, description in descriptions.items():
         try:
@@ -114,11 +118,23 @@ def make_cache(
 def _descriptions(settings: Settings) -> dict[str, making.Description]:
     found = {}
     for name, text in settings.caches.items():
+        if name.startswith(STORAGE):
+            raise ConfigError(
+                f"socache.{name}: names that begin with {STORAGE} are those of the storage's own cache"
+            )
         try:
             found[name] = making.Description.parse(text)
         except ValueError as error:
             raise ConfigError(f"socache.{name}: {error}") from error
     return found
+
+
+def parse_storage_cache(settings: Settings) -> making.Description:
+    """What `cache.provider` describes, where that has no keys of its own. Raises ConfigError."""
+    try:
+        return making.Description.parse(settings.cache_described)
+    except ValueError as error:
+        raise ConfigError(f"cache.provider: {error}") from error
 
 
 def _check_places(descriptions: Mapping[str, making.Description], settings: Settings) -> None:
@@ -129,15 +145,15 @@ def _check_places(descriptions: Mapping[str, making.Description], settings: Sett
         if tables.url.get_backend_name() == "sqlite" and tables.url.database
     }
     taken: dict[tuple[str, str], str] = {}
+    if settings.cache_provider not in ("none", "memory", "memcached"):
+        descriptions = {"cache.provider": parse_storage_cache(settings), **descriptions}
     for name, (provider, argument, _) in descriptions.items():
         place = argument.rstrip("/")
         if provider in _FILES:
             path = (settings.here / argument.partition("(")[0]).resolve()
             if path in databases_here:
-                raise ConfigError(f"socache.{name}: {path} is the database of the service: name another file")
+                raise ConfigError(f"{name}: {path} is the database of the service: name another file")
             place = str(path)
         other = taken.setdefault((provider, place), name)
         if other != name and provider in _BOUND_TO_A_PLACE:
-            raise ConfigError(
-                f"socache.{name} and socache.{other} are one and the same place: remove one of them"
-            )
+            raise ConfigError(f"{name} and {other} are one and the same place: remove one of them")
