@@ -22,9 +22,12 @@ _numbers = itertools.count()
 
 def zookeeper_settings(hosts: str) -> dict[str, str]:
     """The part of an app's settings that puts its locks into ZooKeeper, below a path that no other app has."""
+    return {"lock.backend": "zookeeper", "lock.zookeeper.cluster": "main", **cluster_settings(hosts)}
+
+
+def cluster_settings(hosts: str) -> dict[str, str]:
+    """The part that names a ZooKeeper cluster, `main`, below a path that no other app has."""
     return {
-        "lock.backend": "zookeeper",
-        "lock.zookeeper.cluster": "main",
         "zk.clusters": "main",
         "zk.main.hosts": hosts,
         "zk.main.chroot": f"/app{next(_numbers)}",

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from syncstore.testing.api_suite.fixtures import serving
-from syncstore.testing.cached_app import zookeeper_settings
+from syncstore.testing.cached_app import cluster_settings, zookeeper_settings
 from syncstore.testing.client import SyncClient
 from syncstore.testing.replay import Correspondence, Exchange, Model, read_session, replay
 from syncstore.testing.servers import MemcachedServer
@@ -37,6 +37,8 @@ CACHES = {
     "uncached": {"lock.backend": "memcached"},
     "locks in ZooKeeper": {"cache.cached_only": "tabs", "cache.write_through": "meta crypto clients"},
     "locks in ZooKeeper, no cache": {},
+    "a file in memory": {"cache.provider": "shmcb:{folder}/cache(8388608)"},
+    "in ZooKeeper": {"cache.provider": "zookeeper:main/cache"},
 }
 
 
@@ -46,11 +48,17 @@ def transport(
     database_url: str,
     memcached_server: MemcachedServer,
     zookeeper_server: ZooKeeperServer,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[InProcess]:
     settings = {"sqlalchemy.url": database_url, "auth.secrets": SECRET, "migrate": "auto"}
-    if "ZooKeeper" in request.param:
+    if "locks in ZooKeeper" in request.param:
         settings |= zookeeper_settings(zookeeper_server.hosts)
-    if "no cache" not in request.param:
+    if "cache.provider" in CACHES[request.param]:
+        folder = tmp_path_factory.mktemp("cache")
+        provider = CACHES[request.param]["cache.provider"].format(folder=folder)
+        settings |= {**CACHES["as recommended"], "cache.provider": provider}
+        settings |= cluster_settings(zookeeper_server.hosts)
+    elif "no cache" not in request.param:
         settings |= {
             "cache.provider": "memcached",
             "memcached.servers": memcached_server.address,

@@ -282,10 +282,9 @@ class CachedOnly:
             return self._metadata.mark(uid, collection, sight, durable.epoch)
         value = contents.encode(draft.after)
         self._check_size(len(value))
-        if draft.claims:
-            # While the batch is still there: who has to wait begins again, and must find it.
-            self._metadata.settle_epoch(sight, durable.epoch)
-            draft.claim()
+        # While nothing is changed yet: who has to wait begins again, and must find everything as it was.
+        self._metadata.settle_epoch(sight, durable.epoch)
+        draft.begin_to_place()
         return self._place(uid, collection, sight, before, value, durable)
 
     def _place(

@@ -69,7 +69,7 @@ class Draft:
         self._clock = clock
         self._changed = False
         self._claim: Claim | None = None
-        self._claimed = False
+        self._placing = False
         self._opened: str | None = None
         self._staged: Claim | None = None
 
@@ -160,24 +160,20 @@ class Draft:
         if self._staged is not None:
             self._batches.store(self._uid, self._staged)
 
-    @property
-    def claims(self) -> bool:
-        """Whether a batch is committed."""
-        return self._claim is not None
-
-    def claim(self) -> None:
-        """Take the committed batch out of the cache, for good: nobody can commit it a second time."""
+    def begin_to_place(self) -> None:
+        """From now on the cache is changed; at first the committed batch, if any, is taken out of it, for good: nobody
+        can commit it a second time."""
+        self._placing = True
         if self._claim is not None:
-            self._claimed = True
             self._batches.remove(self._uid, self._claim)
 
     def outcome(self, error: Unavailable) -> Unavailable:
-        """The error of a unit of work: one after which nobody begins again by himself when the batch is gone.
+        """The error of a unit of work: one after which nobody begins again by himself when items were stored.
 
-        He would be told that there is no such batch, while what was stored may yet be taken over.
+        They may be taken over, and he would be told that there is no such batch, or that the collection has changed.
         """
-        if self._claimed and isinstance(error, NotYet | RolledBack):
-            return Unavailable(f"{error.reason}, and the batch that was to be committed is gone", 1)
+        if self._placing and isinstance(error, NotYet | RolledBack):
+            return Unavailable(f"{error.reason}, when items were already stored in the cache", 1)
         return error
 
     # -- inside

@@ -11,7 +11,7 @@ import pytest
 
 from syncstore.bso import Change
 from syncstore.cache.api import Change as CacheChange
-from syncstore.cache.api import Conflict, Outcome
+from syncstore.cache.api import Conflict, Outcome, Remove
 from syncstore.cache.memcached.provider import MemcachedProvider
 from syncstore.cache.memory import MemoryProvider
 from syncstore.errors import InvalidBatch, NotYet, RolledBack, Unavailable
@@ -54,11 +54,17 @@ def test_a_commit_that_has_to_wait_finds_its_batch_when_it_is_begun_again(
         assert {item.id for item in store.read(7, "tabs").items} == {"a", "b", "c"}
 
 
+@pytest.mark.parametrize("staged", [False, True])
 @pytest.mark.parametrize("how", ["declared failed", "rolled back"])
-def test_a_commit_that_fails_when_its_batch_is_gone_is_not_begun_again(
-    memcached_server: MemcachedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+def test_a_write_that_fails_when_its_items_are_stored_is_not_begun_again(
+    memcached_server: MemcachedServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    how: str,
+    *,
+    staged: bool,
 ) -> None:
-    """It would be told that there is no such batch, though what it has stored may be taken over."""
+    """It would be told that there is no such batch, or that the collection has changed: its items may be taken over."""
     url = f"sqlite:///{tmp_path / 'sync.db'}"
     migrate.upgrade(url)
     with open_cached_store(url, memcached_server.address, prefix="claimed") as store:
@@ -69,6 +75,8 @@ def test_a_commit_that_fails_when_its_batch_is_gone_is_not_begun_again(
 
         def fail(cache: MemcachedProvider, changes: Sequence[CacheChange]) -> list[Outcome]:
             outcomes = change(cache, changes)
+            if isinstance(changes[-1], Remove):
+                return outcomes
             if how == "rolled back":
                 raise RolledBack("for the test")
             return [Conflict("for the test"), *outcomes[1:]]
@@ -80,16 +88,20 @@ def test_a_commit_that_fails_when_its_batch_is_gone_is_not_begun_again(
 
         def commit() -> None:
             with store.storage.lock_for_write(7, "tabs") as work:
-                work.commit_batch(batch, [Change("c", "last")])
+                if staged:
+                    work.commit_batch(batch, [Change("c", "last")])
+                else:
+                    work.put([Change("c", "last")])
                 monkeypatch.setattr(MemcachedProvider, "change", fail)
                 monkeypatch.setattr(Metadata, "mark", not_placed)
 
         with pytest.raises(Unavailable) as told:
             commit()
         monkeypatch.undo()
-        assert not isinstance(told.value, (NotYet, RolledBack))
-        with pytest.raises(InvalidBatch), store.storage.lock_for_write(7, "tabs") as work:
-            work.commit_batch(batch, [])
+        assert type(told.value) is Unavailable
+        if staged:
+            with pytest.raises(InvalidBatch), store.storage.lock_for_write(7, "tabs") as work:
+                work.commit_batch(batch, [])
 
 
 def test_a_batch_that_ends_between_two_steps_of_a_request_is_not_open_any_more() -> None:
