@@ -99,7 +99,7 @@ def test_a_write_that_fails_when_its_items_are_stored_is_not_begun_again(
             commit()
         monkeypatch.undo()
         assert type(told.value) is Unavailable
-        if staged:
+        if staged and how == "rolled back":  # the other leaves the cache alone for a moment
             with pytest.raises(InvalidBatch), store.storage.lock_for_write(7, "tabs") as work:
                 work.commit_batch(batch, [])
 
