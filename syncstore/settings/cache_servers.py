@@ -17,7 +17,8 @@ _OPTIONS = "name, weight, timeout and retry_interval"
 def cache_provider(value: str) -> str:
     """`none`, `memory`, `memcached`, or `PROVIDER:ARGUMENT` with options, in one line. Raises ValueError."""
     words = value.split() or [""]
-    name, colon, _ = words[0].partition(":")
+    name, colon, argument = words[0].partition(":")
+    name = name.lower()
     if name in ("none", "memory", "memcached") and (colon or len(words) > 1):
         raise ValueError(f"must be {name} alone: its settings have keys of their own")
     if name not in ("none", "memory", "memcached") and not colon:
@@ -27,7 +28,7 @@ def cache_provider(value: str) -> str:
         )
     if name == "http":
         raise ValueError("must not be http: what another node can do is not known when this one starts")
-    return " ".join(words)
+    return " ".join([f"{name}{colon}{argument}", *words[1:]])
 
 
 class CacheServer(NamedTuple):

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from syncstore.app import check
 from syncstore.cache import making
 from syncstore.cache.http.words import STATUSES
+from syncstore.settings import read_settings
 from syncstore.testing.plugin import unavailable
 from syncstore.testing.service import SyncServer
 from syncstore.web.shmap_answers import REASONS
@@ -22,8 +24,11 @@ PRINTED = "127.0.0.1:8000"
 
 
 def block(language: str) -> str:
-    (found,) = re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-    return str(found)
+    return blocks(language)[0]
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture
@@ -33,6 +38,13 @@ def server(tmp_path: Path) -> Iterator[SyncServer]:
     settings = {key: text.replace("\n", "\n    ") for key, text in parsed["app:main"].items() if key != "use"}
     with SyncServer(f"sqlite:///{tmp_path}/sync.db", settings) as running:
         yield running
+
+
+def test_the_storage_s_own_cache_is_understood() -> None:
+    parsed = configparser.RawConfigParser(delimiters=("=",))
+    parsed.read_string(blocks("ini")[1])
+    settings = {key: text for key, text in parsed["app:main"].items() if key != "use"}
+    check(read_settings(settings, {}, Path()))
 
 
 def test_the_lines_do_what_is_printed(server: SyncServer) -> None:
