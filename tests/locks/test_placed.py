@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
@@ -14,12 +15,36 @@ from syncstore.errors import LockLost, LockTimeout, LockUnavailable
 from syncstore.locks.api import WHOLE_STORAGE, Locks
 from syncstore.locks.memcached import MemcachedLocks
 from syncstore.locks.placed import PlacedLocks
+from syncstore.testing.cache_locks import open_placed_locks
+from syncstore.testing.lock_conformance import LockConformance
+from syncstore.testing.lock_holder import OpenLocks
+from syncstore.testing.plugin import started
 from syncstore.testing.processes import HOST, free_port
 from syncstore.testing.servers import MemcachedServer
 
 EVEN, ODD = 8, 7
 CLOCK = SystemClock()
 _numbers = itertools.count(1)
+
+
+@pytest.mark.soak
+class TestOnSeveral(LockConformance):
+    """Every rule of locks, with leases as in test_memcached_server.py.
+
+    A soak, since it is each server's locks that keep the rules, which are proved there.
+    """
+
+    freed_after_death = freed_after_pause = 5.0 + 2.5
+
+    @pytest.fixture
+    def open_locks(self, memcached_server: MemcachedServer) -> Iterator[OpenLocks]:
+        with started(MemcachedServer) as two, started(MemcachedServer) as three:
+            addresses = (memcached_server.address, two.address, three.address)
+            yield partial(open_placed_locks, addresses, ttl=5.0)
+
+    @pytest.fixture
+    def open_unreachable_locks(self) -> OpenLocks:
+        return partial(open_placed_locks, [f"{HOST}:{free_port()}" for _ in range(3)])
 
 
 class Homes:
