@@ -48,23 +48,32 @@ class Pool(Generic[C]):
         self._connect = connect
         self._size = size
         self._where = where
-        self._permits = threading.BoundedSemaphore(size)
         self._idle: list[tuple[float, C]] = []
-        self._used: dict[int, tuple[float, C]] = {}
-        self._forking = threading.Lock()
-        self._gathered = 0
         self._left_behind: list[C] = []
         self._barred = False
+        self._begin()
         _around_forks(self)
+
+    def _begin(self) -> None:
+        self._changed = threading.Condition(threading.Lock())
+        self._used: dict[int, tuple[float, C]] = {}
+        self._taken = 0
+        self._forking = False
 
     def take(self, end: float) -> C:
         """A connection, alone. Raises Busy when none came free until `end`, in monotonic seconds; what `connect`
         raises."""
-        if not self._permits.acquire(timeout=max(0.0, end - time.monotonic())):
-            raise Busy(f"{self._where}: all {self._size} connections of this process are in use")
+        if self._barred:
+            raise BackendUnavailable(f"{self._where}: this process was forked amid a call: start it anew")
+        with self._changed:
+            while self._forking or self._taken >= self._size:
+                left = end - time.monotonic()
+                if left <= 0:
+                    self._changed.notify()  # it may have been us who were told of one that is free again
+                    raise Busy(f"{self._where}: all {self._size} connections of this process are in use")
+                self._changed.wait(left)
+            self._taken += 1
         try:
-            if self._barred:
-                raise BackendUnavailable(f"{self._where}: this process was forked amid a call: start it anew")
             oldest = time.monotonic() - _MAX_AGE
             while self._idle:
                 try:
@@ -78,20 +87,28 @@ class Pool(Generic[C]):
             connection = self._connect()
             self._used[id(connection)] = time.monotonic(), connection
         except BaseException:
-            self._permits.release()
+            self._let_go()
             raise
         return connection
 
     def give(self, connection: C) -> None:
         """Give one back that is in order."""
         self._idle.append(self._used.pop(id(connection)))
-        self._permits.release()
+        self._let_go()
 
     def discard(self, connection: C) -> None:
         """Give one back whose state is not known."""
         del self._used[id(connection)]
         connection.close()
-        self._permits.release()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        with self._changed:
+            self._taken -= 1
+            if self._forking:
+                self._changed.notify_all()
+            else:
+                self._changed.notify()
 
     def close(self) -> None:
         """Close what is idle. Connections are made again when they are needed."""
@@ -102,27 +119,27 @@ class Pool(Generic[C]):
     # -- forks
 
     def before_fork(self) -> None:
-        """Have no connection while the process is forked."""
+        """Have no connection while the process is forked: let nobody begin a call, and wait for those who have."""
         end = time.monotonic() + _FORK_PATIENCE
-        self._forking.acquire()  # until the other fork is over, which waits for nobody else's
-        self._gathered = 0
-        while self._gathered < self._size and self._permits.acquire(timeout=max(0.0, end - time.monotonic())):
-            self._gathered += 1
+        with self._changed:
+            while self._forking:  # by another thread, which waits for nobody who waits here
+                self._changed.wait()
+            self._forking = True
+            while self._taken and self._changed.wait(max(0.0, end - time.monotonic())):
+                pass
         self.close()
 
     def after_fork_in_parent(self) -> None:
-        for _ in range(self._gathered):
-            self._permits.release()
-        self._forking.release()
+        with self._changed:
+            self._forking = False
+            self._changed.notify_all()
 
     def after_fork_in_child(self) -> None:
-        self._forking = threading.Lock()
-        self._permits = threading.BoundedSemaphore(self._size)
         for _, connection in self._used.values():
             self._left_behind.append(connection)
             if not connection.abandon():
                 self._barred = True
-        self._used = {}
+        self._begin()
 
 
 def quiet(descriptor: int) -> bool:

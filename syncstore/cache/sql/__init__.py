@@ -1,7 +1,7 @@
 """The provider `sql`: values in one table of the service's own database, `sql:`, or of another, `sql:URL`.
 
-A URL is SQLAlchemy's, of SQLite, MariaDB, MySQL or PostgreSQL. The table `socache` is made by the first call where it is
-missing; a user who may not make tables is told so, and its statement is `CREATE` in the module of its database. What
+A URL is SQLAlchemy's, of SQLite, MariaDB, MySQL or PostgreSQL. The table `socache` is made by the first call where it
+is missing; a user who may not make tables is told so, and its statement is `CREATE` in the module of its database. What
 differs between the databases is in `sqlite`, `mysql` and `postgresql`, behind what `kinds` says; `statements` has the
 statements, `database` runs them, and `provider` is the contract.
 

@@ -38,7 +38,9 @@ def parse_address(argument: str, own: str, here: Path) -> URL:
         if argument:
             url = url.set(database=str(here / path))
     elif not url.database:
-        raise ConfigError(f"sql: the URL must name a database, as in sql:{backend}://sync@db.example.com/caches")
+        raise ConfigError(
+            f"sql: the URL must name a database, as in sql:{backend}://sync@db.example.com/caches"
+        )
     return url
 
 

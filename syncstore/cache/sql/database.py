@@ -1,4 +1,4 @@
-"""Running statements of the provider `sql`: on a connection of the pool, within a deadline, and again where that is safe.
+"""Running statements of the provider `sql`: on a connection of the pool, in time, and again where that is safe.
 
 Again is safe after what was certainly not done: the database gave way to others and rolled back, or there was no table.
 After a connection was lost a read is repeated once, on another connection; a change never is. One that was idle is
@@ -93,8 +93,8 @@ class Database:
             return kind.connect()
         except NotAllowed as error:
             raise BackendUnavailable(
-                f"{kind.shown}: the table {TABLE} is missing, and cannot be made ({first_line(error)}): make it with the"
-                f" statements of CREATE in {type(kind).__module__}, or let this user make tables once"
+                f"{kind.shown}: the table {TABLE} is missing, and cannot be made ({first_line(error)}): make it with"
+                f" the statements of CREATE in {type(kind).__module__}, or let this user make tables once"
             ) from error
         except OSError as error:
             raise BackendUnavailable(f"{kind.shown}: {error.strerror or error}") from error

@@ -37,8 +37,10 @@ class Link(Connection, Protocol):
 
     incarnation: str
     """Of its table, which it has found or made."""
-    room: int | None
-    """How many bytes a statement may have with all its values, None for more than anybody stores."""
+
+    @property
+    def room(self) -> int | None:
+        """How many bytes a statement may have with all its values, None for more than anybody stores."""
 
     def wait_until(self, end: float) -> None:
         """Let the next calls end then, in monotonic seconds, as far as the driver can be told."""
@@ -62,10 +64,12 @@ class Kind(Protocol):
     """The root of what the driver raises."""
     statements: Statements
     shared_hosts: bool
-    size: int | None
-    """How many connections of a process are of use, None for as many as the settings say."""
     patient: bool
     """Whether what was in the way is waited for by trying again, and not in the database."""
+
+    @property
+    def size(self) -> int | None:
+        """How many connections of a process are of use, None for as many as the settings say."""
 
     def connect(self) -> Link:
         """A connection, whose table is there. Raises `error`, OSError, or NotAllowed."""
@@ -110,7 +114,9 @@ def first_line(error: Exception) -> str:
 _FIRST_TRIES = 10
 
 
-def settled(look: Callable[[], bytes | None], make: Callable[[], None], enter: Callable[[bytes], None]) -> str:
+def settled(
+    look: Callable[[], bytes | None], make: Callable[[], None], enter: Callable[[bytes], None]
+) -> str:
     """The incarnation of the table, made where it is missing, while others do the same.
 
     `look` gives None where the row of the incarnation is missing, and raises LookupError where the table is. `make` and

@@ -155,7 +155,7 @@ def _incarnation(cursor: Any) -> str:
             if error.args[0] == _MISSING:
                 raise LookupError from error
             raise
-        row = cursor.fetchone()
+        row: tuple[bytes] | None = cursor.fetchone()
         return row and row[0]
 
     def make() -> None:

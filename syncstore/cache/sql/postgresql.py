@@ -152,7 +152,7 @@ class Postgresql:
 def _incarnation(connection: _Connection) -> str:
     def look() -> bytes | None:
         try:
-            row = connection.execute(_FIND, (INCARNATION,), binary=True).fetchone()
+            row: tuple[bytes] | None = connection.execute(_FIND, (INCARNATION,), binary=True).fetchone()
         except psycopg.errors.UndefinedTable as error:
             raise LookupError from error
         return row and row[0]

@@ -1,8 +1,8 @@
 """SQLite for the provider `sql`: one file of this host, with one writer at a time in all of it.
 
 One connection for a process is as fast as several, since its threads would only meet at the lock in the file. Who meets
-it there tries again, after pauses shorter than SQLite's own. Transactions are tiny: the file may be the service's, whose
-writers wait meanwhile.
+it there tries again, after pauses shorter than SQLite's own. Transactions are tiny: the file may be the service's,
+whose writers wait meanwhile.
 
 `synchronous = NORMAL`: a killed process loses nothing, and a power cut takes the changes of the last moments, unless
 the service has written since, which waits for the disk. Numbers are random, so none comes twice after that.
@@ -94,7 +94,11 @@ class Sqlite:
         if not self._path.exists():
             _make(self._path)
         connection = sqlite3.connect(
-            self._path.as_uri() + "?mode=rw", uri=True, isolation_level=None, check_same_thread=False, timeout=0
+            self._path.as_uri() + "?mode=rw",
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,
+            timeout=0,
         )
         try:
             if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
@@ -146,8 +150,8 @@ def _incarnation(connection: sqlite3.Connection) -> str:
 
 
 def _make(path: Path) -> None:
-    """Make an empty file of ours alone, unless somebody else is faster, of which nobody has a descriptor once it has its
-    name: with one of them SQLite would lose its locks."""
+    """Make an empty file of ours alone, unless somebody else is faster, of which nobody has a descriptor once it has
+    its name: with one of them SQLite would lose its locks."""
     draft = f"{path}.{secrets.token_hex(8)}"
     os.close(os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
     try:

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
+    BindParameter,
     Column,
     ColumnElement,
     Double,
@@ -52,7 +53,9 @@ socache = Table(
     Column("expires", Double, nullable=False),
     Column("version", BigInteger, nullable=False),
 )
-_NEW = {name: bindparam(name) for name in ("ns", "key", "value", "expires", "version")}
+_NEW: Final[dict[str, BindParameter[Any]]] = {
+    name: bindparam(name) for name in ("ns", "key", "value", "expires", "version")
+}
 _AT = and_(socache.c.ns == bindparam("ns"), socache.c.key == bindparam("key"))
 _ZERO: ColumnElement[float] = literal_column("0")
 _DEAD = and_(socache.c.expires > _ZERO, socache.c.expires <= bindparam("now"))
@@ -138,14 +141,16 @@ class Statements:
                 clause = self._find.where(socache.c.key == any_(array))
                 statement = self._found[0] = self._compile("find", clause)
             return [(statement.sql, statement.bind({"ns": namespace, "keys": list(keys)}))]
-        found = []
+        found: list[tuple[str, Sequence[object]]] = []
         for start in range(0, len(keys), _MOST_KEYS):
             some = keys[start : start + _MOST_KEYS]
             places = 1 << (len(some) - 1).bit_length()  # so that there are few texts
             statement = self._found.get(places)
             if statement is None:
-                names = [bindparam(f"key{number}") for number in range(places)]
-                clause = self._find.where(socache.c.key.in_(names) if places > 1 else socache.c.key == names[0])
+                names: list[BindParameter[Any]] = [bindparam(f"key{number}") for number in range(places)]
+                clause = self._find.where(
+                    socache.c.key.in_(names) if places > 1 else socache.c.key == names[0]
+                )
                 statement = self._found[places] = self._compile("find", clause)
             found.append((statement.sql, (namespace, *some, *[some[-1]] * (places - len(some)))))
         return found
@@ -165,8 +170,8 @@ def _over(row: Any, dead: ColumnElement[bool] | None) -> ClauseElement:
         (name, row.inserted[name] if dead is None else func.if_(dead, row.inserted[name], socache.c[name]))
         for name in names
     ]
-    clause = row.on_duplicate_key_update(assigned)
-    return clause
+    other: ClauseElement = row.on_duplicate_key_update(assigned)
+    return other
 
 
 def _culling(dialect: str, most: int) -> ClauseElement:
