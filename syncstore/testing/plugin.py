@@ -42,6 +42,7 @@ pytest.register_assert_rewrite(
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from syncstore.testing.redis_server import RedisServer
     from syncstore.testing.zookeeper_servers import ZooKeeperEnsemble, ZooKeeperServer
 
     Server = TypeVar("Server", bound="Startable")
@@ -131,6 +132,17 @@ def need_driver(database: str) -> None:
 def memcached_server() -> Iterator[MemcachedServer]:
     """A memcached for the whole run. Tests that empty, freeze or kill one start their own."""
     with started(MemcachedServer) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """A Redis for the whole run. Tests that fill, freeze or kill one start their own."""
+    if find_spec("redis") is None:
+        unavailable("the library for Redis is not installed: redis")
+    from syncstore.testing.redis_server import RedisServer
+
+    with started(RedisServer) as server:
         yield server
 
 
