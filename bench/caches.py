@@ -93,7 +93,7 @@ def memcached(_: Path) -> Iterator[Open]:
 
 @contextmanager
 def redis(_: Path) -> Iterator[Open]:
-    from syncstore.testing.servers import RedisServer
+    from syncstore.testing.redis_server import RedisServer
 
     with RedisServer() as server:
         yield _made(f"redis:{server.address}")

@@ -76,13 +76,6 @@ def check_fetch(keys: Sequence[bytes], reserve: float) -> None:
             raise BadKey(len(key), MAX_KEY)
 
 
-def check_expiry(changes: Sequence[Change], now: float) -> None:
-    """Raise ValueError for a value that would have expired before it is stored."""
-    for change in changes:
-        if isinstance(change, Store) and change.expires and not change.expires > now:
-            raise ValueError(f"a value that expired {now - change.expires} s ago")
-
-
 def refusal(change: Change, max_value: int) -> BadKey | TooLarge | None:
     """What speaks against a change whatever is in the cache."""
     if not 1 <= len(change.key) <= MAX_KEY:

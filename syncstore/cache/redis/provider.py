@@ -26,11 +26,11 @@ from syncstore.cache.api import (
     Remove,
     StorageFull,
     Token,
+    check_expiry,
 )
 from syncstore.cache.of_several import (
     MAX_KEY,
     OfSeveral,
-    check_expiry,
     check_fetch,
     new_number,
     refusal,

@@ -27,11 +27,11 @@ from syncstore.cache.api import (
     StorageFull,
     Store,
     Token,
+    check_expiry,
 )
 from syncstore.cache.of_several import (
     MAX_KEY,
     OfSeveral,
-    check_expiry,
     check_fetch,
     new_number,
     refusal,

@@ -32,6 +32,7 @@ from syncstore.cache.api import (
     Remove,
     Store,
     Token,
+    check_expiry,
 )
 from syncstore.cache.zookeeper.culler import Culler
 from syncstore.cache.zookeeper.later import Later
@@ -171,10 +172,7 @@ class ZooKeeperProvider:
     # -- inside
 
     def _check_expiry(self, changes: Sequence[Change]) -> None:
-        now = self._clock.seconds()
-        for change in changes:
-            if isinstance(change, Store) and change.expires and not change.expires > now:
-                raise ValueError(f"a value that expired {now - change.expires} s ago")
+        check_expiry(changes, self._clock.seconds())
 
     def _fetch(self, keys: Sequence[bytes], *, drop: bool) -> dict[bytes, Item | None]:
         found = self._transactions.read(keys)
