@@ -135,7 +135,7 @@ class Client:
 
     def _batch(self, uid: int, collection: str) -> None:
         path = f"/storage/{collection}"
-        staged = self._some()
+        staged, began = self._some(), time.monotonic()
         reply = self._ask("stage", uid, collection, "POST", path + "?batch=true", _bsos(staged), tags=staged)
         if reply is None or reply.status != 202:
             return
@@ -143,12 +143,16 @@ class Client:
         if self._random.random() < 0.5:
             more = self._some()
             staged |= more
-            reply = self._ask("stage", uid, collection, "POST", path, _bsos(more), tags=staged)
+            reply = self._ask(
+                "stage", uid, collection, "POST", path, _bsos(more), tags=staged, batch_at=began
+            )
             if reply is None or reply.status != 202:
                 return
         last = self._some()
         tags = staged | last
-        self._ask("commit", uid, collection, "POST", path + "&commit=true", _bsos(last), tags=tags)
+        self._ask(
+            "commit", uid, collection, "POST", path + "&commit=true", _bsos(last), tags=tags, batch_at=began
+        )
 
     def _delete(self, uid: int, place: Place) -> None:
         draw, name = self._random, place.name
@@ -187,12 +191,13 @@ class Client:
         unless: int | None = None,
         newer: int | None = None,
         item: str = "",
+        batch_at: float = 0.0,
     ) -> Reply | None:
         number = next(self._numbers)
         headers = None if unless is None else {"X-If-Unmodified-Since": _seconds(unless)}
         began = time.monotonic()
         self._recorder.write(
-            Sent(number, began, uid, op, collection, tags or {}, gone or [], unless, newer, item)
+            Sent(number, began, uid, op, collection, tags or {}, gone or [], unless, newer, item, batch_at)
         )
         try:
             reply = self._users[uid].request(method, path, body, headers)

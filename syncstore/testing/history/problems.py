@@ -97,7 +97,7 @@ class _User:
         if one.status != 400 or one.sent.op not in ("stage", "commit"):
             return False
         tags = set(one.sent.tags.values())
-        began = min(
+        began = one.sent.batch_at or min(
             other.sent.at
             for other in self._exchanges
             if other is one or (other.sent.op == "stage" and not tags.isdisjoint(other.sent.tags.values()))

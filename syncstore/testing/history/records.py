@@ -34,7 +34,8 @@ class Sent(msgspec.Struct, frozen=True, tag="sent"):
 
     `tags` maps the items written to their payloads' tags; a stage's or a commit's with all that was staged. `gone`
     lists the items to delete, `item` is the one to read. `unless` is X-If-Unmodified-Since and `newer` the
-    parameter, in ticks. `collection` is empty where all are meant.
+    parameter, in ticks. `collection` is empty where all are meant. `batch_at` is when the batch's first request went
+    out, 0 for that one itself: later ones may have replaced all that it staged.
     """
 
     number: int
@@ -47,6 +48,7 @@ class Sent(msgspec.Struct, frozen=True, tag="sent"):
     unless: int | None = None
     newer: int | None = None
     item: str = ""
+    batch_at: float = 0.0
 
 
 class Answered(msgspec.Struct, frozen=True, tag="answered"):

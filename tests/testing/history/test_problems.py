@@ -24,11 +24,12 @@ def exchange(
     began: float | None = None,
     collection: str = "col",
     item: str = "",
+    batch_at: float = 0.0,
 ) -> Exchange:
     """An exchange that comes after those made before it, unless it `began` earlier."""
     number = next(_clock)
     at = number if began is None else began
-    sent = Sent(number, at, 1, op, collection, tags or {}, gone or [], unless, newer, item)
+    sent = Sent(number, at, 1, op, collection, tags or {}, gone or [], unless, newer, item, batch_at)
     answer = None if status is None else Answered(number, number + 0.5, status, time, items or {})
     return Exchange(sent, answer)
 
@@ -71,6 +72,11 @@ def test_a_right_history_has_no_problems() -> None:
     assert problems([info(0), put("x", 5), info(5, col=5), info(9, col=5), wipe(10), info(10)]) == []
     assert (
         problems([put("x", 5), wipe(6), exchange("commit", 400, tags={"a": "y"}, began=1), read(0, {})]) == []
+    )
+    staged = exchange("stage", 202, tags={"a": "first"})
+    replaced = [wipe(6), exchange("stage", 400, tags={"a": "second"}, batch_at=staged.sent.at), read(0, {})]
+    assert problems([staged, *replaced]) == [], (
+        "all that was staged was replaced, and everything deleted between"
     )
 
 
