@@ -46,7 +46,7 @@ class _Connection(psycopg.Connection[Any]):
         try:
             return super().wait(gen, interval, timeout)
         except psycopg.OperationalError as error:
-            if error.sqlstate is None:
+            if error.sqlstate is None and not isinstance(error, psycopg.errors.PipelineAborted):
                 # Not the server's word. An answer that came later would pass for that of the next statement.
                 self.close()
             raise
