@@ -1,15 +1,16 @@
-"""The provider `http` keeps the contract over a mount of each provider that needs no server."""
+"""The provider `http` keeps the contract over a mount of each provider."""
 
 from __future__ import annotations
 
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes
+from uuid import uuid4
 
 import pytest
 
@@ -34,21 +35,52 @@ from syncstore.testing.processes import HOST, free_port
 from syncstore.testing.shmap_stand import PREFIX, mounted, served
 from syncstore.web.shmap import Rules
 from syncstore.web.shmap_deadline import Deadline
+from syncstore.zookeeper.clusters import Clusters
+from syncstore.zookeeper.ensemble import Ensemble, parse_hosts
 
-PROVIDERS = {"memory": "memory", "dbm": "dbm:{folder}/cache.db", "shmcb": "shmcb:{folder}/cache(16777216)"}
-"""Those that need no server, as settings have them."""
+PROVIDERS = {
+    "memory": "memory",
+    "dbm": "dbm:{folder}/cache.db",
+    "shmcb": "shmcb:{folder}/cache(16777216)",
+    "sql": "sql:sqlite:///{folder}/cache.sqlite timeout=20",
+    "redis": "redis:{redis} timeout=20",
+    "zookeeper": "zookeeper:main/{path} timeout=20",
+}
+"""As settings have them; those that `{redis}` and `zookeeper` name are running."""
 
 
-def made(text: str, folder: Path, clock: Clock) -> Provider:
-    """The cache of a setting, for a mount. Skips the test where its provider is not there."""
+def none(name: str) -> Any:
+    raise ConfigError(f"there is no {name} in this test")
 
-    def none(name: str) -> Any:
-        raise ConfigError(f"there is no {name} in this test")
 
-    description = making.Description.parse(text.format(folder=folder))
+def made(
+    text: str, folder: Path, clock: Clock, cluster: Callable[[str], Any] = none, **places: str
+) -> Provider:
+    """The cache of a setting, for a mount."""
+    description = making.Description.parse(text.format(folder=folder, **places))
     options = making.Options(description.options)
-    surroundings = making.Surroundings("test", clock, folder, options, none, none, "sqlite://")
+    surroundings = making.Surroundings("test", clock, folder, options, cluster, none, "sqlite://")
     return making.make(description, surroundings)
+
+
+@contextmanager
+def made_somewhere(
+    mount: str, folder: Path, clock: Clock, request: pytest.FixtureRequest
+) -> Iterator[Provider]:
+    """The cache of one of PROVIDERS, with the server that it needs. Skips the test where that is missing."""
+    with ExitStack() as opened:
+        cluster: Callable[[str], Any] = none
+        places = {"redis": "", "path": uuid4().hex}
+        if mount == "redis":
+            places["redis"] = request.getfixturevalue("redis_server").address
+        if mount == "zookeeper":
+            hosts = request.getfixturevalue("zookeeper_server").hosts
+            clusters = Clusters([Ensemble("main", parse_hosts(hosts))])
+            opened.callback(clusters.close)
+            cluster = clusters.__getitem__
+        provider = made(PROVIDERS[mount], folder, clock, cluster, **places)
+        opened.callback(provider.close)
+        yield provider
 
 
 class Last:
@@ -61,21 +93,28 @@ class Last:
         return getattr(self.of, name)
 
 
-@pytest.mark.parametrize("mount", PROVIDERS)
+@pytest.mark.parametrize(
+    "mount",
+    [mount if mount == "memory" else pytest.param(mount, marks=pytest.mark.soak) for mount in PROVIDERS],
+)
 class TestConformance(CacheConformance):
     @pytest.fixture
-    def open_cache(self, mount: str, clock: SteppableClock, tmp_path: Path) -> Iterator[OpenCache]:
+    def open_cache(
+        self, mount: str, clock: SteppableClock, tmp_path: Path, request: pytest.FixtureRequest
+    ) -> Iterator[OpenCache]:
         theirs: Any = Last(clock)  # of whose clocks there is one for each test
-        behind = made(PROVIDERS[mount], tmp_path, theirs)
 
         def open_one(clock: Clock) -> Provider:
             theirs.of = clock
             return HttpProvider(place, clock, timeout=20)
 
-        with served(mounted(behind, theirs)) as port, OpenCaches(open_one) as open_cache:
+        with (
+            made_somewhere(mount, tmp_path, theirs, request) as behind,
+            served(mounted(behind, theirs)) as port,
+            OpenCaches(open_one) as open_cache,
+        ):
             place = Place(False, HOST, port, PREFIX)
             yield open_cache
-        behind.close()
 
     @pytest.fixture
     def open_unreachable_cache(self) -> Iterator[OpenCache]:

@@ -29,7 +29,7 @@ CREATE: Final = (
 _FIND: Final = "SELECT value FROM socache WHERE ns = '' AND key = %s"
 _ENTER: Final = "INSERT INTO socache VALUES ('', %s, %s, 0, 0) ON CONFLICT DO NOTHING"
 _IN_THE_WAY: Final = {"55P03", "40P01", "40001"}
-_OTHERS_MADE_IT: Final = {"23505", "42P07", "XX000", *_IN_THE_WAY}
+_OTHERS_MADE_IT: Final = {"23505", "42P07", "42710", "XX000", *_IN_THE_WAY}
 _NOT_ALLOWED: Final = "42501"
 _FASTEST: Final = 0.05
 
@@ -46,7 +46,7 @@ class _Connection(psycopg.Connection[Any]):
         try:
             return super().wait(gen, interval, timeout)
         except psycopg.OperationalError as error:
-            if error.sqlstate is None:
+            if error.sqlstate is None and not isinstance(error, psycopg.errors.PipelineAborted):
                 # Not the server's word. An answer that came later would pass for that of the next statement.
                 self.close()
             raise

@@ -46,6 +46,7 @@ _NO_STATE: Final = 0  # a number that no state has
 _MOST_NUMBERS: Final = 2**63
 _TOGETHER: Final = 250
 _BYTES_TOGETHER: Final = 2 * 1024 * 1024
+_BYTES_BESIDE: Final = 1000  # of a statement and its key
 _ROUNDS: Final = 10
 _CULLED_AT_ONCE: Final = 200  # of which others wait for the end
 
@@ -112,7 +113,7 @@ class SqlProvider(OfSeveral):
         ]
         if len(planned) > 1:
             planned.sort(key=lambda plan: plan.change.key)
-        for some in _portions(planned):
+        for some in _portions(planned, largest):
             for plan, outcome in zip(some, self._change(some), strict=True):
                 outcomes[plan.place] = outcome
         return outcomes
@@ -182,7 +183,7 @@ class SqlProvider(OfSeveral):
             expires = self._clock.seconds() + reserve
             planned = [_Planned(0, Store(key, b"", expires, ABSENT), new_number()) for key in missing]
             others = []
-            for some in _portions(planned):
+            for some in _portions(planned, self._max_value):
                 for plan, outcome in zip(some, self._change(some), strict=True):
                     if isinstance(outcome, Token):
                         found[plan.change.key] = Item(b"", outcome, storable(expires))
@@ -250,12 +251,13 @@ class SqlProvider(OfSeveral):
         return [Step(statement.sql, statement.bind(given))]
 
 
-def _portions(planned: Sequence[_Planned]) -> Iterator[Sequence[_Planned]]:
-    """What may go together: so many, and of so many bytes unless it is one alone."""
+def _portions(planned: Sequence[_Planned], largest: int) -> Iterator[Sequence[_Planned]]:
+    """What may go together: so many, and of so many bytes unless it is one alone. A statement has room for `largest`."""
+    most = min(largest, _BYTES_TOGETHER)
     start = size = 0
     for place, plan in enumerate(planned):
-        more = len(plan.change.value) if isinstance(plan.change, Store) else 0
-        if place > start and (place - start == _TOGETHER or size + more > _BYTES_TOGETHER):
+        more = _BYTES_BESIDE + (len(plan.change.value) if isinstance(plan.change, Store) else 0)
+        if place > start and (place - start == _TOGETHER or size + more > most):
             yield planned[start:place]
             start, size = place, 0
         size += more

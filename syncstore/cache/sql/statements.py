@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from operator import itemgetter
 from typing import Any, Final
 
@@ -64,27 +65,45 @@ _SEEN = socache.c.version == bindparam("seen")
 
 
 class Statement:
-    """A compiled statement: its text, which begins with its name as a comment, and how to order parameters."""
-
-    __slots__ = ("_fixed", "_names", "_pick", "sql")
+    """A statement that is compiled at its first use: its text, which begins with its name as a comment, and how to
+    order parameters."""
 
     def __init__(self, name: str, clause: ClauseElement, dialect: Dialect) -> None:
-        compiled = clause.compile(dialect=dialect)
-        text = re.sub(r"\s*\n\s*", " ", str(compiled))
-        self.sql = f"/* socache {name} */ {text}"
-        self._names: Sequence[str] = tuple(getattr(compiled, "positiontup", None) or ())
-        self._pick = itemgetter(*self._names) if len(self._names) > 1 else None
-        # Constants that Core makes parameters of, such as SQLite's OFFSET.
-        self._fixed = {name: value for name, value in compiled.params.items() if value is not None}
+        self._name = name
+        self._clause = clause
+        self._dialect = dialect
+
+    @cached_property
+    def sql(self) -> str:
+        """The text."""
+        text = re.sub(r"\s*\n\s*", " ", str(self._compiled))
+        return f"/* socache {self._name} */ {text}"
 
     def bind(self, given: Mapping[str, object]) -> Sequence[object]:
         """The parameters in the statement's order."""
         if self._fixed:
             given = {**self._fixed, **given}
-        if self._pick is None:
-            return tuple(given[name] for name in self._names)
+        if len(self._names) == 1:
+            return (given[self._names[0]],)
         picked: Sequence[object] = self._pick(given)
         return picked
+
+    @cached_property
+    def _compiled(self) -> Any:
+        return self._clause.compile(dialect=self._dialect)
+
+    @cached_property
+    def _names(self) -> Sequence[str]:
+        return tuple(self._compiled.positiontup)
+
+    @cached_property
+    def _pick(self) -> Any:
+        return itemgetter(*self._names)
+
+    @cached_property
+    def _fixed(self) -> Mapping[str, object]:
+        """Constants that Core makes parameters of, such as SQLite's OFFSET."""
+        return {name: value for name, value in self._compiled.params.items() if value is not None}
 
 
 class Statements:
