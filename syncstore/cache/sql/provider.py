@@ -252,7 +252,7 @@ class SqlProvider(OfSeveral):
 
 
 def _portions(planned: Sequence[_Planned], largest: int) -> Iterator[Sequence[_Planned]]:
-    """What may go together: so many, and of so many bytes unless it is one alone. A statement has room for `largest`."""
+    """What may go together: so many, of so many bytes unless it is one alone. A statement has room for `largest`."""
     most = min(largest, _BYTES_TOGETHER)
     start = size = 0
     for place, plan in enumerate(planned):
