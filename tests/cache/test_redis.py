@@ -281,6 +281,17 @@ def test_it_lists_each_key_once_however_many_there_are(redis: RedisServer, clock
     cache.close()
 
 
+def test_a_key_that_redis_names_twice_is_listed_once(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = opened(redis.address, SystemClock())
+    cache.store(b"k", b"x")
+    names = [(b"1", [b"k", b"k"]), (b"2", [b"k"]), (b"0", [])]
+    monkeypatch.setattr(cache, "_names", lambda link, cursor: names[int(cursor)])
+    assert [key for key, _ in cache.iterate()] == [b"k"]
+    cache.close()
+
+
 # -- expiry
 
 
@@ -464,6 +475,19 @@ def test_a_change_whose_answer_is_lost_is_not_sent_again(redis: RedisServer) -> 
             proxy.cut()
         found = cache.fetch([b"k", b"m", b"n", b"o", b"p"])
         assert [item and item.value for item in found] == [None, b"1", b"", None, b"1"]  # all were made
+        cache.close()
+
+
+def test_answers_that_come_too_slowly_are_not_taken_for_those_of_the_next_call(redis: RedisServer) -> None:
+    with TcpProxy(redis.port) as proxy:
+        cache = opened(proxy.address, SystemClock(), timeout=0.3)
+        cache.change([Store(b"%d" % number, b"%d" % number) for number in range(50)])
+        proxy.fault = Fault(dribble=0.01)
+        with pytest.raises(BackendUnavailable):
+            cache.change([Store(b"%d" % number, b"%d" % number) for number in range(50)])
+        proxy.fault = WELL
+        for number in range(50):
+            assert cache.retrieve(b"%d" % number).value == b"%d" % number
         cache.close()
 
 
