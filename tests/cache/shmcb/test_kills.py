@@ -71,7 +71,7 @@ CHANGES: dict[str, Work] = {
 }
 
 
-@pytest.mark.parametrize("step", [31, pytest.param(1, marks=[pytest.mark.soak, pytest.mark.timeout(600)])])
+@pytest.mark.parametrize("step", [211, pytest.param(1, marks=[pytest.mark.soak, pytest.mark.timeout(600)])])
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_change_is_whole_or_its_sub_cache_empty_at_whichever_instruction_it_is_killed(
     open_buffer: OpenBuffer, path: Path, clock: SteppableClock, name: str, step: int
