@@ -4,8 +4,9 @@
 # says which of them is installed, so a second `make test` starts testing at once; `make clean` forgets all.
 
 PYTHON ?= python3
-# Processes that share the tests, file by file; each has database servers of its own.
-JOBS ?= 2
+# Processes that share the tests, file by file; each has database servers of its own. One more than two cores, since
+# tests wait a lot.
+JOBS ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip --quiet --disable-pip-version-check install

@@ -41,7 +41,10 @@ class TestInMemcached(LockConformance):
         return partial(open_memcached_locks, f"{HOST}:{free_port()}", shared_reads=self.shared_reads)
 
 
+@pytest.mark.soak
 class TestInMemcachedWithoutSharedReads(TestInMemcached):
+    """The same record with every mode exclusive, and so a soak."""
+
     shared_reads = False
     readers_share = False
     readers_let_writers_in = False
