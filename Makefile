@@ -28,7 +28,7 @@ serve: $(VENV)/.project ## start the server of development.ini, on SQLite and no
 	@PYTHONWARNINGS=ignore::UserWarning:pyramid.asset $(BIN)/pserve development.ini
 
 test: $(VENV)/.project packages $(VENV)/.test mysql ## run the tests; ARGS='tests/auth -x' goes to pytest
-	$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
+	$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(VENV)/.project $(VENV)/.check ## lint, formatting, types and the rules of who imports whom
 	$(BIN)/ruff check .

@@ -39,7 +39,9 @@ NAMES = ("a", "b", "c")
 LEASE = 0.3
 TIMEOUT = 0.25
 ORDINARY = ("log", "meta")
-FAILOVER = pytest.mark.parametrize("failover", ["false", "true"], ids=["alone", "with stand-ins"])
+FAILOVER = pytest.mark.parametrize(
+    "failover", ["false", pytest.param("true", marks=pytest.mark.soak)], ids=["alone", "with stand-ins"]
+)
 
 Open = Callable[..., Callable[[int], SyncClient]]
 

@@ -42,6 +42,9 @@ CACHES = {
 }
 
 
+ON_SQLITE = ("a file in memory", "in ZooKeeper")
+
+
 @pytest.fixture(scope="module", params=CACHES)
 def transport(
     request: pytest.FixtureRequest,
@@ -50,6 +53,8 @@ def transport(
     zookeeper_server: ZooKeeperServer,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[InProcess]:
+    if request.param in ON_SQLITE and not database_url.startswith("sqlite"):
+        pytest.skip("it has nothing to do with the database")
     settings = {"sqlalchemy.url": database_url, "auth.secrets": SECRET, "migrate": "auto"}
     if "locks in ZooKeeper" in request.param:
         settings |= zookeeper_settings(zookeeper_server.hosts)
