@@ -9,6 +9,7 @@ from syncstore.testing.api_suite.fixtures import SECRET
 from syncstore.testing.cached_app import zookeeper_settings
 from syncstore.testing.zookeeper_servers import ZooKeeperServer
 
+pytestmark = pytest.mark.soak  # in every run the recorded session has such locks, on each database
 globals().update(suite())
 
 # The other databases are in test_api_zookeeper_soak.py, and caches in test_api_cached_soak.py.

@@ -22,6 +22,8 @@ from syncstore.testing.storage_conformance import (
 from syncstore.testing.zookeeper_locks import open_zookeeper_locks
 from syncstore.testing.zookeeper_servers import ZooKeeperServer
 
+pytestmark = pytest.mark.soak  # tests/locks has the locks themselves in every run
+
 # test_store_zookeeper_soak.py has the other databases, and caches.
 DATABASE = "mysql"
 
