@@ -15,26 +15,24 @@ from syncstore.cache.api import (
     BadKey,
     Change,
     Conflict,
-    Expect,
     Features,
     Item,
     Limits,
     NotFound,
     Outcome,
-    Remove,
     Store,
     Token,
     TooLarge,
     check_expiry,
 )
 from syncstore.cache.making import Surroundings
+from syncstore.cache.of_several import MAX_KEY, OfSeveral, check_fetch
 from syncstore.clock import Clock
 from syncstore.errors import ConfigError
 from syncstore.forks import in_each_child
 from syncstore.settings.values import number
 
 _FEATURES = Features(cas=True, shared=False, shared_hosts=False, persistent=False, evicts=True, iterable=True)
-_MAX_KEY = 250  # as memcached has it, so that what works here works there
 _MAX_VALUE = 1024 * 1024
 
 
@@ -55,16 +53,14 @@ def create(argument: str, surroundings: Surroundings) -> MemoryProvider:
             max_value=options.take("max_value", number(1), _MAX_VALUE),
         )
     except ValueError as error:
-        raise ConfigError(
-            f"memory: {error}: max_bytes must be larger than max_value by {_MAX_KEY}"
-        ) from error
+        raise ConfigError(f"memory: {error}: max_bytes must be larger than max_value by {MAX_KEY}") from error
 
 
 class _Incarnation:
     """What tells the tokens of one memory from those of another."""
 
 
-class MemoryProvider:
+class MemoryProvider(OfSeveral):
     """A cache in a dict.
 
     `max_items` and `max_bytes` (of keys and values together; a dict costs about 300 bytes an item more) bound
@@ -82,12 +78,12 @@ class MemoryProvider:
         max_bytes: int = _MAX_BYTES,
         max_value: int = _MAX_VALUE,
     ) -> None:
-        if max_items < 1 or max_value < 1 or max_bytes < max_value + _MAX_KEY:
+        if max_items < 1 or max_value < 1 or max_bytes < max_value + MAX_KEY:
             raise ValueError("the memory must have room for one item of the greatest size")
         self._clock = clock
         self._max_items = max_items
         self._max_bytes = max_bytes
-        self._limits = Limits(max_key=_MAX_KEY, max_value=max_value, max_items=max_items)
+        self._limits = Limits(max_key=MAX_KEY, max_value=max_value, max_items=max_items)
         self._begin()
         in_each_child(self._begin)
 
@@ -105,34 +101,9 @@ class MemoryProvider:
         """What fits into it, as the constructor was told."""
         return self._limits
 
-    def retrieve(self, key: bytes) -> Item:
-        """The value of a key. Raises NotFound, BadKey."""
-        item = self.fetch((key,))[0]
-        if item is None:
-            raise NotFound(key)
-        return item
-
-    def store(self, key: bytes, value: bytes, expires: float = 0.0, *, expect: Expect = None) -> Token:
-        """Store a value; the token of the new state (see Provider). Raises Conflict, TooLarge, BadKey."""
-        outcome = self.change((Store(key, value, expires, expect),))[0]
-        if not isinstance(outcome, Token):
-            assert isinstance(outcome, Exception)  # noqa: S101 - for mypy: None is the outcome of removals alone
-            raise outcome
-        return outcome
-
-    def remove(self, key: bytes, *, expect: Token | None = None) -> None:
-        """Remove a key (see Provider). Raises NotFound, Conflict, BadKey."""
-        outcome = self.change((Remove(key, expect),))[0]
-        if isinstance(outcome, Exception):
-            raise outcome
-
     def fetch(self, keys: Sequence[bytes], *, reserve: float = 0.0) -> list[Item | None]:
         """The values of several keys from one moment (see Provider). Raises BadKey."""
-        if reserve < 0:
-            raise ValueError(f"a reservation for {reserve} s")
-        for key in keys:
-            if not 1 <= len(key) <= _MAX_KEY:
-                raise BadKey(len(key), _MAX_KEY)
+        check_fetch(keys, reserve)
         with self._lock:
             now = self._clock.seconds()
             found: list[Item | None] = []
@@ -205,8 +176,8 @@ class MemoryProvider:
 
     def _change(self, change: Change, now: float) -> Outcome:
         key = change.key
-        if not 1 <= len(key) <= _MAX_KEY:
-            return BadKey(len(key), _MAX_KEY)
+        if not 1 <= len(key) <= MAX_KEY:
+            return BadKey(len(key), MAX_KEY)
         refusal = self._refuse(change, self._live(key, now))
         if refusal is not None:
             return refusal

@@ -1,5 +1,4 @@
-"""The calls about one key by those about several, and what is checked before any of them: for providers that have
-nothing better to do for one."""
+"""One-key calls by those for several, and the checks before them: for providers that do no better for one key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The setting `memcached.servers`: several memcacheds, each an address with options, one a line or all in one."""
+"""What the storage is cached in, by the settings: a provider, memcacheds with options, and where their states are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every key with its type, default and meaning. The table in docs/settings.md comes out of this page."""
+"""All settings together: the keys of each section, what follows from several, and what cannot be right together."""
 
 from __future__ import annotations
 

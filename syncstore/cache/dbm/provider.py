@@ -15,7 +15,6 @@ from syncstore.cache.api import (
     BadKey,
     Change,
     Conflict,
-    Expect,
     Features,
     Item,
     Limits,
@@ -29,12 +28,12 @@ from syncstore.cache.api import (
     check_expiry,
 )
 from syncstore.cache.dbm.database import DEFAULT_MAX_BYTES, DEFAULT_TIMEOUT, Database, Opened
+from syncstore.cache.of_several import MAX_KEY, OfSeveral, check_fetch
 from syncstore.clock import Clock
 
 DEFAULT_MAX_VALUE: Final = 1024 * 1024
 
 _FEATURES = Features(cas=True, shared=True, shared_hosts=False, persistent=True, evicts=False, iterable=True)
-_MAX_KEY = 250  # as memcached has it, so that what works here works there
 _LISTED_AT_ONCE = 64
 _CULLED_AT_ONCE = 200  # of which others wait for the end
 
@@ -49,7 +48,7 @@ _CULL = (
 )
 
 
-class DbmProvider:
+class DbmProvider(OfSeveral):
     """A cache in the file at `path`, made by the first call. `namespace` tells its keys from others'.
 
     `max_value` and `max_bytes`, of the file, are in bytes; a call waits up to `timeout` seconds for others.
@@ -72,7 +71,7 @@ class DbmProvider:
         self._clock = clock
         self._prefix = namespace.encode() + b":"
         self._behind_prefix = namespace.encode() + b";"  # the first that begins with something greater
-        self._limits = Limits(max_key=_MAX_KEY, max_value=max_value)
+        self._limits = Limits(max_key=MAX_KEY, max_value=max_value)
         self._max_bytes = max_bytes
         self._database = Database(path, max_bytes=max_bytes, timeout=timeout)
 
@@ -81,34 +80,9 @@ class DbmProvider:
         """What fits into it, as the constructor was told."""
         return self._limits
 
-    def retrieve(self, key: bytes) -> Item:
-        """The value of a key. Raises NotFound, BadKey, BackendUnavailable."""
-        item = self.fetch((key,))[0]
-        if item is None:
-            raise NotFound(key)
-        return item
-
-    def store(self, key: bytes, value: bytes, expires: float = 0.0, *, expect: Expect = None) -> Token:
-        """Store a value; the token of the new state (see Provider)."""
-        outcome = self.change((Store(key, value, expires, expect),))[0]
-        if not isinstance(outcome, Token):
-            assert isinstance(outcome, Exception)  # noqa: S101 - for mypy: None is the outcome of removals alone
-            raise outcome
-        return outcome
-
-    def remove(self, key: bytes, *, expect: Token | None = None) -> None:
-        """Remove a key (see Provider)."""
-        outcome = self.change((Remove(key, expect),))[0]
-        if isinstance(outcome, Exception):
-            raise outcome
-
     def fetch(self, keys: Sequence[bytes], *, reserve: float = 0.0) -> list[Item | None]:
         """The values of several keys from one moment (see Provider). Raises BadKey, BackendUnavailable."""
-        if reserve < 0:
-            raise ValueError(f"a reservation for {reserve} s")
-        for key in keys:
-            if not 1 <= len(key) <= _MAX_KEY:
-                raise BadKey(len(key), _MAX_KEY)
+        check_fetch(keys, reserve)
         if not keys:
             return []
         names = [self._prefix + key for key in keys]
@@ -239,8 +213,8 @@ class DbmProvider:
         return outcomes
 
     def _change(self, opened: Opened, change: Change, now: float) -> Outcome:
-        if not 1 <= len(change.key) <= _MAX_KEY:
-            return BadKey(len(change.key), _MAX_KEY)
+        if not 1 <= len(change.key) <= MAX_KEY:
+            return BadKey(len(change.key), MAX_KEY)
         name = self._prefix + change.key
         if isinstance(change, Store):
             if len(change.value) > self._limits.max_value:

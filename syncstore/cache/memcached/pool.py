@@ -19,20 +19,17 @@ from syncstore.cache.api import (
     BadKey,
     Busy,
     Change,
-    Expect,
     Features,
     Item,
     Limits,
-    NotFound,
     NotSupported,
     Outcome,
     Remove,
-    Store,
-    Token,
 )
 from syncstore.cache.memcached.group import Group, Member
 from syncstore.cache.memcached.ring import tag_of
 from syncstore.cache.memcached.stand_ins import Chain, ChainState, StandIns
+from syncstore.cache.of_several import OfSeveral
 from syncstore.clock import Clock
 
 _FEATURES: Final = Features(
@@ -53,7 +50,7 @@ class Place(NamedTuple):
         return b"%d:%b" % (self.epoch, key)
 
 
-class Pool:
+class Pool(OfSeveral):
     """The servers of a group as one cache.
 
     `attempts` is how often a stand-in is looked for, 0 for none. With `resubmit` an operation that meets a fault is
@@ -95,31 +92,6 @@ class Pool:
         if epoch is None:
             raise BackendUnavailable(f"the memcached {chain.names[-1]} is out of use")
         return Place(self._group.members[chain.names[-1]], state, epoch)
-
-    # -- one key
-
-    def retrieve(self, key: bytes) -> Item:
-        """The value of a key (see Provider)."""
-        found = self.fetch((key,))[0]
-        if found is None:
-            raise NotFound(key)
-        return found
-
-    def store(self, key: bytes, value: bytes, expires: float = 0.0, *, expect: Expect = None) -> Token:
-        """Store a value (see Provider)."""
-        outcome = self.change((Store(key, value, expires, expect),))[0]
-        if not isinstance(outcome, Token):
-            assert isinstance(outcome, Exception)  # noqa: S101 - for mypy: None is the outcome of removals alone
-            raise outcome
-        return outcome
-
-    def remove(self, key: bytes, *, expect: Token | None = None) -> None:
-        """Remove a key (see Provider)."""
-        outcome = self.change((Remove(key, expect),))[0]
-        if isinstance(outcome, Exception):
-            raise outcome
-
-    # -- several
 
     def fetch(self, keys: Sequence[bytes], *, reserve: float = 0.0) -> list[Item | None]:
         """The values of several keys, in one round trip to each of their servers (see Provider)."""

@@ -18,15 +18,11 @@ from syncstore.cache.api import (
     BackendUnavailable,
     Busy,
     Change,
-    Expect,
     Features,
     Item,
     Limits,
-    NotFound,
     NotSupported,
     Outcome,
-    Remove,
-    Store,
     Token,
     check_expiry,
 )
@@ -45,6 +41,7 @@ from syncstore.cache.memcached.connections import Connections
 from syncstore.cache.memcached.keys import Keys
 from syncstore.cache.memcached.replies import Stored
 from syncstore.cache.memcached.stream import Disconnected
+from syncstore.cache.of_several import OfSeveral
 from syncstore.clock import Clock
 
 _FEATURES = Features(cas=True, shared=True, shared_hosts=True, persistent=False, evicts=True, iterable=False)
@@ -58,7 +55,7 @@ _T = TypeVar("_T")
 _new: Final = tuple.__new__
 
 
-class MemcachedProvider:
+class MemcachedProvider(OfSeveral):
     """A cache in one memcached, of version 1.6 or later.
 
     Every name in memcached begins with `prefix`. Times are in seconds: `connect_timeout` to connect, `timeout` for
@@ -106,27 +103,6 @@ class MemcachedProvider:
     def max_key(self) -> int:
         """`limits.max_key`, for which the server is not asked."""
         return self._keys.longest
-
-    def retrieve(self, key: bytes) -> Item:
-        """The value of a key. Raises NotFound, BadKey, BackendUnavailable."""
-        item = self.fetch((key,))[0]
-        if item is None:
-            raise NotFound(key)
-        return item
-
-    def store(self, key: bytes, value: bytes, expires: float = 0.0, *, expect: Expect = None) -> Token:
-        """Store a value; the token of the new state (see Provider)."""
-        outcome = self.change((Store(key, value, expires, expect),))[0]
-        if not isinstance(outcome, Token):
-            assert isinstance(outcome, Exception)  # noqa: S101 - for mypy: None is the outcome of removals alone
-            raise outcome
-        return outcome
-
-    def remove(self, key: bytes, *, expect: Token | None = None) -> None:
-        """Remove a key (see Provider)."""
-        outcome = self.change((Remove(key, expect),))[0]
-        if isinstance(outcome, Exception):
-            raise outcome
 
     def fetch(self, keys: Sequence[bytes], *, reserve: float = 0.0) -> list[Item | None]:
         """The values of several keys (see Provider), in one round trip for each hundred of them.

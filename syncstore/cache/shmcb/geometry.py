@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple, Self
 
 from syncstore.cache.api import Limits
+from syncstore.cache.of_several import MAX_KEY
 
 DEFAULT_SIZE: Final = 512 * 1024
 MIN_SIZE: Final = 8192
@@ -24,7 +25,6 @@ STATE_SIZE: Final = 72
 BUCKET_SIZE: Final = 4
 PLACE_SIZE: Final = 48
 
-MAX_KEY: Final = 250  # as memcached has it, so that what works here works there
 MAX_PREFIX: Final = 17  # of a key in the file: a namespace of 16 characters, and a colon
 _USEFUL_VALUE = 10_000
 _MOST_SUB_CACHES = 32

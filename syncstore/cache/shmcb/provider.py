@@ -20,13 +20,13 @@ from syncstore.cache.api import (
     Limits,
     NotFound,
     Outcome,
-    Remove,
     Store,
     Token,
     TooLarge,
     check_expiry,
 )
-from syncstore.cache.shmcb.geometry import MAX_KEY, Geometry
+from syncstore.cache.of_several import MAX_KEY, OfSeveral, check_fetch
+from syncstore.cache.shmcb.geometry import Geometry
 from syncstore.cache.shmcb.layout import DAMAGED, HITS, MISSES, REMOVE_HITS, REMOVE_MISSES, Damaged
 from syncstore.cache.shmcb.rings import Rings, Spot
 from syncstore.cache.shmcb.turns import DEFAULT_TIMEOUT, Turns
@@ -35,7 +35,7 @@ from syncstore.clock import Clock
 _FEATURES = Features(cas=True, shared=True, shared_hosts=False, persistent=False, evicts=True, iterable=True)
 
 
-class ShmcbProvider:
+class ShmcbProvider(OfSeveral):
     """A cache in the file at `path`, which is made by the first call. `namespace` tells its keys from others'.
 
     `timeout` is for how many seconds a call waits for the threads and processes that use it, too.
@@ -63,34 +63,9 @@ class ShmcbProvider:
         """What fits into the file, which may be of another size than that in the settings (see `turns`)."""
         return self._turns.geometry.limits
 
-    def retrieve(self, key: bytes) -> Item:
-        """The value of a key. Raises NotFound, BadKey, BackendUnavailable."""
-        item = self.fetch((key,))[0]
-        if item is None:
-            raise NotFound(key)
-        return item
-
-    def store(self, key: bytes, value: bytes, expires: float = 0.0, *, expect: Expect = None) -> Token:
-        """Store a value; the token of the new state (see Provider)."""
-        outcome = self.change((Store(key, value, expires, expect),))[0]
-        if not isinstance(outcome, Token):
-            assert isinstance(outcome, Exception)  # noqa: S101 - for mypy: None is the outcome of removals alone
-            raise outcome
-        return outcome
-
-    def remove(self, key: bytes, *, expect: Token | None = None) -> None:
-        """Remove a key (see Provider)."""
-        outcome = self.change((Remove(key, expect),))[0]
-        if isinstance(outcome, Exception):
-            raise outcome
-
     def fetch(self, keys: Sequence[bytes], *, reserve: float = 0.0) -> list[Item | None]:
         """The values of several keys from one moment (see Provider). Raises BadKey, BackendUnavailable."""
-        if reserve < 0:
-            raise ValueError(f"a reservation for {reserve} s")
-        for key in keys:
-            if not 1 <= len(key) <= MAX_KEY:
-                raise BadKey(len(key), MAX_KEY)
+        check_fetch(keys, reserve)
         if not keys:
             return []
         rings = self._turns.enter().rings

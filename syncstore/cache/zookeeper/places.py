@@ -16,9 +16,9 @@ from typing import Final, NamedTuple
 from urllib.parse import quote, unquote_to_bytes
 
 from syncstore.cache.api import BackendUnavailable, Item, Token
+from syncstore.cache.of_several import MAX_KEY
 from syncstore.zookeeper.nodes import Node, Stat, join
 
-MAX_KEY: Final = 250  # as memcached has it, so that what works here works there
 MAX_VALUE: Final = 1_000_000
 """Bytes. A request may have 1,047,552, and the longest names and all that goes with them need 5,000."""
 

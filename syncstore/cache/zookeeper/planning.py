@@ -39,7 +39,8 @@ from syncstore.cache.api import (
     Token,
     TooLarge,
 )
-from syncstore.cache.zookeeper.places import MAX_KEY, Place, State, encode
+from syncstore.cache.of_several import MAX_KEY
+from syncstore.cache.zookeeper.places import Place, State, encode
 from syncstore.zookeeper.nodes import ANY_VERSION, Check, Create, Delete, Set, Step
 
 

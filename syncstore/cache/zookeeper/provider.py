@@ -20,23 +20,20 @@ from typing import Final
 
 from syncstore.cache.api import (
     ABSENT,
-    BadKey,
     Change,
     Conflict,
-    Expect,
     Features,
     Item,
     Limits,
-    NotFound,
     Outcome,
-    Remove,
     Store,
     Token,
     check_expiry,
 )
+from syncstore.cache.of_several import MAX_KEY, OfSeveral, check_fetch
 from syncstore.cache.zookeeper.culler import Culler
 from syncstore.cache.zookeeper.later import Later
-from syncstore.cache.zookeeper.places import BUCKETS, MAX_KEY, MAX_VALUE, Places, State
+from syncstore.cache.zookeeper.places import BUCKETS, MAX_VALUE, Places, State
 from syncstore.cache.zookeeper.planning import Drop
 from syncstore.cache.zookeeper.transactions import MOST, Transactions
 from syncstore.clock import Clock
@@ -51,7 +48,7 @@ _MOST_LATER = 1_000
 _RESERVATIONS = 5  # attempts: each time somebody else has filled the place, and emptied it
 
 
-class ZooKeeperProvider:
+class ZooKeeperProvider(OfSeveral):
     """A cache in ZooKeeper. The cluster belongs to whoever gave it, and is not closed here.
 
     Each call takes `timeout` seconds at most, for every 500 keys or megabyte of values; `max_value` is in bytes.
@@ -85,37 +82,12 @@ class ZooKeeperProvider:
         """What fits into it."""
         return self._limits
 
-    def retrieve(self, key: bytes) -> Item:
-        """The value of a key. Raises NotFound, BadKey, BackendUnavailable."""
-        item = self.fetch((key,))[0]
-        if item is None:
-            raise NotFound(key)
-        return item
-
-    def store(self, key: bytes, value: bytes, expires: float = 0.0, *, expect: Expect = None) -> Token:
-        """Store a value; the token of the new state (see Provider)."""
-        outcome = self.change((Store(key, value, expires, expect),))[0]
-        if not isinstance(outcome, Token):
-            assert isinstance(outcome, Exception)  # noqa: S101 - for mypy: None is the outcome of removals alone
-            raise outcome
-        return outcome
-
-    def remove(self, key: bytes, *, expect: Token | None = None) -> None:
-        """Remove a key (see Provider)."""
-        outcome = self.change((Remove(key, expect),))[0]
-        if isinstance(outcome, Exception):
-            raise outcome
-
     def fetch(self, keys: Sequence[bytes], *, reserve: float = 0.0) -> list[Item | None]:
         """The values of several keys (see Provider), in one round trip for each 500, and two for reservations.
 
         Raises BadKey, BackendUnavailable.
         """
-        if reserve < 0:
-            raise ValueError(f"a reservation for {reserve} s")
-        for key in keys:
-            if not 1 <= len(key) <= MAX_KEY:
-                raise BadKey(len(key), MAX_KEY)
+        check_fetch(keys, reserve)
         found = self._fetch(list(dict.fromkeys(keys)), drop=not reserve)
         if reserve:
             self._reserve(found, reserve)

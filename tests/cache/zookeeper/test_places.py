@@ -7,7 +7,8 @@ import itertools
 import pytest
 
 from syncstore.cache.api import BackendUnavailable, Token
-from syncstore.cache.zookeeper.places import BUCKETS, MAX_KEY, Places, decode, encode
+from syncstore.cache.of_several import MAX_KEY
+from syncstore.cache.zookeeper.places import BUCKETS, Places, decode, encode
 from syncstore.zookeeper.nodes import Node, Stat, check_path
 
 STAT = Stat(7, 9, 7, 2, 0, 10, 0, 1_700_000_000_000)
